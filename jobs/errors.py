@@ -1,0 +1,187 @@
+"""Everything that runcast refuses or fails to do, as one tree.
+
+RuncastError
+├─ NotFound
+│  ├─ JobNotFound          no such job (or deleted)
+│  ├─ ProjectNotFound      no such project in the workspace
+│  ├─ TemplateNotFound     no such template in the workspace
+│  ├─ AppNotFound          no such application in the project
+│  └─ TaskNotFound         no such operator task on this server
+├─ Conflict
+│  ├─ JobEnded             the job has ended, so it cannot be cancelled
+│  ├─ JobActive            the job has not ended, so it cannot be retried
+│  ├─ IdempotencyConflict  the key was used with another body
+│  ├─ ProjectExists        a project of that name is already there
+│  ├─ TemplateNotCreatable the template is a part of others, not a project
+│  ├─ InputsRejected       a task's inputs do not match its declared schema
+│  └─ OutsideWorkspace     a path leaves the workspace
+├─ QueueFull               too many jobs are pending
+├─ InvalidRequest          the request does not match the contract
+├─ Unauthenticated         no token, or one that is not known
+├─ Forbidden               the token lacks the scope
+├─ OriginRefused           a page or host that is not allowed here
+├─ Unavailable             the store, or every worker, is gone
+├─ StartFailed             the operating system refused to start the command
+├─ LeaseLost               the job was taken from this supervisor
+└─ OperatorError           bad settings, tasks file, workspace or data folder
+
+Which of these a client sees, and as what, is one table in `handlers/problems.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One faulty place in an input.
+
+    `location` is `body`, `query`, `path` or `header`; `pointer` is a JSON pointer from there, as a URI fragment (`#/params/app`).
+    """
+
+    location: str
+    pointer: str
+    detail: str
+
+
+class RuncastError(Exception):
+    """The root: a sentence for a person, and the faulty places where the input has them."""
+
+    def __init__(self, message: str, *, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+
+
+def _at(pointer: str, detail: str) -> tuple[Fault, ...]:
+    return (Fault("body", pointer, detail),)
+
+
+class NotFound(RuncastError):
+    """Something that the request names does not exist."""
+
+
+class JobNotFound(NotFound):
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id}.")
+        self.job_id = job_id
+
+
+class ProjectNotFound(NotFound):
+    def __init__(self, project: str, *, pointer: str = "#/params/project") -> None:
+        super().__init__(f"There is no project {project!r} in the workspace.", faults=_at(pointer, "no such project"))
+        self.project = project
+
+
+class TemplateNotFound(NotFound):
+    def __init__(self, template: str, *, pointer: str | None = "#/params/template") -> None:
+        faults = _at(pointer, "no such template") if pointer else ()
+        super().__init__(f"There is no template {template!r} in the workspace.", faults=faults)
+        self.template = template
+
+
+class AppNotFound(NotFound):
+    def __init__(self, app: str, *, pointer: str = "#/params/app") -> None:
+        super().__init__(f"There is no application {app!r} in the project.", faults=_at(pointer, "no such application"))
+        self.app = app
+
+
+class TaskNotFound(NotFound):
+    def __init__(self, task: str, *, pointer: str = "#/params/task") -> None:
+        super().__init__(f"This server has no task {task!r}.", faults=_at(pointer, "no such task"))
+        self.task = task
+
+
+class Conflict(RuncastError):
+    """The request is well formed, but contradicts how things are."""
+
+
+class JobEnded(Conflict):
+    def __init__(self, job_id: str, status: str) -> None:
+        super().__init__(f"Job {job_id} has already ended as {status}.")
+        self.job_id = job_id
+        self.status = status
+
+
+class JobActive(Conflict):
+    def __init__(self, job_id: str, status: str) -> None:
+        super().__init__(f"Job {job_id} is still {status}; only a job that has ended can be retried.")
+        self.job_id = job_id
+        self.status = status
+
+
+class IdempotencyConflict(Conflict):
+    def __init__(self, key: str) -> None:
+        super().__init__("This Idempotency-Key was used before with another body.")
+        self.key = key
+
+
+class ProjectExists(Conflict):
+    def __init__(self, project: str, *, pointer: str = "#/params/name") -> None:
+        super().__init__(f"The workspace already has a project {project!r}.", faults=_at(pointer, "already exists"))
+        self.project = project
+
+
+class TemplateNotCreatable(Conflict):
+    def __init__(self, template: str, *, pointer: str = "#/params/template") -> None:
+        super().__init__(
+            f"Template {template!r} is a part of other templates and cannot be created on its own.",
+            faults=_at(pointer, "not creatable on its own"),
+        )
+        self.template = template
+
+
+class InputsRejected(Conflict):
+    """A task's inputs do not match the JSON Schema that its operator declared."""
+
+
+class OutsideWorkspace(Conflict):
+    def __init__(self, path: str, *, pointer: str | None = None) -> None:
+        faults = _at(pointer, "leaves the workspace") if pointer else ()
+        super().__init__(f"The path {path!r} leaves the workspace.", faults=faults)
+        self.path = path
+
+
+class QueueFull(RuncastError):
+    """Too many jobs are pending; `retry_after` is in seconds."""
+
+    def __init__(self, pending: int, *, retry_after: int = 5) -> None:
+        super().__init__(f"{pending} jobs are pending already; try again later.")
+        self.retry_after = retry_after
+
+
+class InvalidRequest(RuncastError):
+    """The request does not match the contract; `faults` says where. `status` is the HTTP status that says it best."""
+
+    def __init__(self, message: str, *, faults: Sequence[Fault] = (), status: int = 400) -> None:
+        super().__init__(message, faults=faults)
+        self.status = status
+
+
+class Unauthenticated(RuncastError):
+    """No token, or one that is not known."""
+
+
+class Forbidden(RuncastError):
+    """The token lacks the scope that the call needs."""
+
+
+class OriginRefused(RuncastError):
+    """The request names a host, or comes from a page, that this server does not serve."""
+
+
+class Unavailable(RuncastError):
+    """What the call needs is gone for now: the store, or every worker."""
+
+
+class StartFailed(RuncastError):
+    """The operating system refused to start the command."""
+
+
+class LeaseLost(RuncastError):
+    """The job was taken from this supervisor; nothing that it writes counts any more."""
+
+
+class OperatorError(RuncastError):
+    """Bad settings, tasks file, workspace or data folder: one clear line for the operator, and exit status 2."""
