@@ -1,0 +1,107 @@
+"""What an operator may decide: one frozen dataclass, read once at the edge.
+
+Every field is one option (`--data-dir`) and one variable (`RUNCAST_DATA_DIR`); the option wins. Nothing else reads the environment for settings.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import OperatorError
+
+ENV_PREFIX = "RUNCAST_"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def default_data_dir() -> Path:
+    """The user's data folder, where the XDG base directory specification puts it."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "runcast"
+
+
+def _option(default: Any, help: str, **extra: Any) -> Any:
+    metadata = {"help": help, **extra}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Durations are in seconds, sizes in bytes. A field typed as a tuple may be given several times (in a variable: commas between)."""
+
+    host: str = _option("127.0.0.1", "Address to listen on.")
+    port: int = _option(8000, "Port to listen on; 0 picks a free one.")
+    data_dir: Path = _option(default_data_dir, "Folder for the database, the admin token and the default workspace.")
+    workspace: Path | None = _option(None, "Folder that jobs may touch; by default a copy of the shipped one, in the data folder.")
+    tasks: Path | None = _option(None, "TOML file that declares operator tasks.")
+    database_url: str | None = _option(None, "Where jobs are kept; by default SQLite in the data folder.")
+    slots: int = _option(lambda: os.cpu_count() or 1, "Jobs that a worker runs at the same time.")
+    queue: tuple[str, ...] = _option(("default",), "Queue that the worker serves.")
+    no_worker: bool = _option(False, "Serve the API only; workers run elsewhere.")
+    keep_jobs: bool = _option(False, "Leave running jobs running when stopped, and find them again at the next start.")
+    allow_origin: tuple[str, ...] = _option((), "Origin of a page that may call this server, such as https://jobs.example.com.")
+    allow_host: tuple[str, ...] = _option((), "Host name under which this server may be called, besides loopback.")
+    token: str | None = _option(None, "Admin token, in place of the one in the data folder.", secret=True)
+    max_pending: int = _option(10_000, "Jobs that may be pending; more are refused with 429.")
+    log_cap: int = _option(64 << 20, "Bytes that are kept of a job's log, half of them from its beginning.")
+    retain_days: float = _option(30.0, "Ended jobs are removed after so many days.")
+    retain_jobs: int = _option(200_000, "Ended jobs that are kept at most.")
+    retain_bytes: int = _option(20 << 30, "Bytes of logs of ended jobs that are kept at most.")
+    lease_seconds: float = _option(10.0, "A running job whose supervisor gave no sign for so long is lost.")
+    validate_events: bool = _option(False, "Check every event against its contract before it is sent.")
+    validate_answers: bool = _option(False, "Check every HTTP answer against the contract before it is sent.")
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.port <= 65535, "--port must be between 0 and 65535.")
+        _require(self.slots >= 1, "--slots must be at least 1.")
+        _require(self.max_pending >= 1, "--max-pending must be at least 1.")
+        _require(self.log_cap >= 1 << 16, "--log-cap must be at least 65536.")
+        _require(self.lease_seconds >= 1, "--lease-seconds must be at least 1.")
+        _require(bool(self.queue), "--queue needs a name.")
+        _require(
+            self.host in LOOPBACK or bool(self.allow_host),
+            f"Listening on {self.host} makes the server reachable from elsewhere: say with --allow-host under which names it may be called.",
+        )
+
+    @property
+    def url(self) -> str:
+        """The SQLAlchemy URL of the database."""
+        if self.database_url:
+            return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return f"sqlite:///{self.data_dir / 'runcast.db'}"
+
+    @property
+    def token_file(self) -> Path:
+        return self.data_dir / "admin-token"
+
+    @property
+    def workspace_dir(self) -> Path:
+        return self.workspace or self.data_dir / "workspace"
+
+    @property
+    def worker_id(self) -> str:
+        """Stable across restarts, so that a restarted worker is the same one: one worker a data folder on a host."""
+        return f"{socket.gethostname()}:{self.data_dir}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for a child process; `from_json` reads it."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Settings:
+        paths = {"data_dir", "workspace", "tasks"}
+        values = {name: Path(value) if name in paths and value is not None else value for name, value in plain.items()}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls(**values)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise OperatorError(message)
