@@ -1,0 +1,57 @@
+# A thin task runner: everything here is one command that can also be typed by hand. `make help` lists what there is.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo serve test check lint lint-contract types imports fix lock fuzz clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Make the environment, .venv
+
+# The build back end is in the lock as well, so that installing the project itself fetches nothing more.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("runcast needs Python 3.11 or newer; %s is %s. Name another: make PYTHON=python3.12" \
+	  % (sys.executable, sys.version.split()[0]) if sys.version_info < (3, 11) else 0)'
+	@echo "Making the environment in $(VENV) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: venv ## Show it all: create, build and launch on a server of its own
+	@$(BIN)/runcast demo
+
+serve: venv ## Start the server and stay (ARGS="--port 9000" passes options)
+	@$(BIN)/runcast serve $(ARGS)
+
+test: venv ## Run every test (ARGS="-k cancel" passes options)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types imports lint-contract ## Fail on anything that is not clean
+
+lint: venv
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --quiet --check
+
+types: venv
+	@$(BIN)/mypy --no-error-summary
+
+imports: venv
+	@$(BIN)/lint-imports --no-logo
+
+fix: venv ## Repair what can be repaired by itself
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+lock: venv ## Pin the newest allowed releases in requirements.lock
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
+	  --custom-compile-command "make lock" --group dev --output-file requirements.lock pyproject.toml
+
+clean: ## Remove the environment and everything that tools left
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis tests/node/node_modules
+	@find handlers jobs openapi tests -name __pycache__ -prune -exec rm -rf {} +
