@@ -1,0 +1,161 @@
+"""The workspace and its fence: what there is in the folder that jobs may touch, and that nothing named by a client lies outside it.
+
+Resolves names to paths. Reads only; runs nothing and writes nothing but the copy of the shipped workspace.
+
+A workspace is laid out like a Kit checkout: `repo.sh` at its root, applications in `source/apps/NAME.kit` (further sources of one beside
+it, in `source/apps/NAME/`), extensions in `source/extensions/NAME/`. A *project* is named by its folder or file, so it is one of:
+
+* an application, `source/apps/NAME.kit`;
+* an extension, `source/extensions/NAME/`;
+* a checkout of its own, a folder `NAME/` at the workspace's root that has a `repo.sh`; its applications belong to it, not to the workspace.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobs.errors import AppNotFound, OperatorError, OutsideWorkspace, ProjectNotFound
+
+APPS = Path("source") / "apps"
+EXTENSIONS = Path("source") / "extensions"
+ENTRY_POINT = "repo.sh"
+SHIPPED = Path(__file__).parent / "workspace"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # as in openapi/jobs.yaml: one path component, never an option, never hidden
+
+
+class Workspace:
+    """A folder that jobs may touch. Raises OperatorError when it is none."""
+
+    def __init__(self, root: Path) -> None:
+        try:
+            self.root = root.resolve(strict=True)
+        except (OSError, RuntimeError, ValueError):
+            raise OperatorError(f"the workspace {root} does not exist") from None
+        if not self.root.is_dir():
+            raise OperatorError(f"the workspace {root} is not a folder")
+        if not os.access(self.root, os.R_OK | os.X_OK):
+            raise OperatorError(f"the workspace {root} cannot be read")
+
+    def path(self, relative: str, *, base: Path | None = None, pointer: str | None = None) -> Path:
+        """The resolved path of `relative`, seen from `base` (by default the root); it need not exist.
+
+        Raises OutsideWorkspace for an absolute path, a `..`, a text that can be no path, and for a symbolic link that leads out.
+        """
+        if not _is_path(relative) or relative.startswith("/") or ".." in relative.split("/"):
+            raise OutsideWorkspace(relative, pointer=pointer)
+        try:
+            resolved = ((base or self.root) / relative).resolve()
+        except (OSError, RuntimeError):  # a loop of symbolic links leads nowhere
+            raise OutsideWorkspace(relative, pointer=pointer) from None
+        if not self.holds(resolved):
+            raise OutsideWorkspace(relative, pointer=pointer)
+        return resolved
+
+    def holds(self, path: Path) -> bool:
+        """Whether `path`, its symbolic links followed, lies in the workspace."""
+        try:
+            return path.resolve().is_relative_to(self.root)
+        except (OSError, RuntimeError):
+            return False
+
+    def projects(self) -> list[str]:
+        """The names of all projects, in order."""
+        candidates = [
+            *(path.stem for path in _children(self.root / APPS) if path.suffix == ".kit"),
+            *(path.name for path in _children(self.root / EXTENSIONS)),
+            *(path.name for path in _children(self.root)),
+        ]
+        return sorted({name for name in candidates if self._find(name)})
+
+    def project(self, name: str, *, pointer: str = "#/params/project") -> Path:
+        """The file or folder of a project. Raises ProjectNotFound."""
+        found = self._find(name)
+        if found is None:
+            raise ProjectNotFound(name, pointer=pointer)
+        return found
+
+    def has_project(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    def checkout(self, project: str | None, *, pointer: str = "#/params/project") -> Path:
+        """The folder whose `repo.sh` builds and launches `project`: its own, or the workspace. Raises ProjectNotFound."""
+        if project is None:
+            return self.root
+        found = self.project(project, pointer=pointer)
+        return found if (found / ENTRY_POINT).is_file() and found.parent == self.root else self.root
+
+    def app(self, name: str, *, project: str | None = None, pointer: str = "#/params/app") -> Path:
+        """The file of an application of `project`, or of the workspace. Raises ProjectNotFound and AppNotFound."""
+        folder = self.checkout(project)
+        for candidate in self._apps(folder):
+            whole = project is None or folder != self.root
+            if candidate.name == name and (whole or _belongs(candidate.relative_to(folder / APPS), project=project)):
+                return candidate
+        raise AppNotFound(name, pointer=pointer)
+
+    def _find(self, name: str) -> Path | None:
+        if not _NAME.fullmatch(name):
+            return None
+        application = self.root / APPS / f"{name}.kit"
+        if application.is_file() and self.holds(application):
+            return application
+        extension = self.root / EXTENSIONS / name
+        if extension.is_dir() and self.holds(extension):
+            return extension
+        checkout = self.root / name
+        return checkout if (checkout / ENTRY_POINT).is_file() and self.holds(checkout) else None
+
+    def _apps(self, folder: Path) -> Iterator[Path]:
+        """Every `.kit` file, at any depth: that is where `repo.sh launch` looks, too."""
+        for path in sorted((folder / APPS).rglob("*.kit")):
+            if path.is_file() and self.holds(path):
+                yield path
+
+
+def copy_workspace(target: Path) -> bool:
+    """Copies the shipped workspace to `target`, unless something is there already; tells whether it did.
+
+    The copy appears at once and whole, or not at all, so that a server killed half-way starts over, and two that start together agree.
+    """
+    if target.exists():
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        copy = Path(scratch) / target.name
+        shutil.copytree(SHIPPED, copy, ignore=shutil.ignore_patterns("__pycache__", "_build"))
+        (copy / ENTRY_POINT).chmod(0o755)  # packages do not keep the executable bit
+        try:
+            copy.rename(target)
+        except OSError:
+            if target.exists():  # another server was faster
+                return False
+            raise
+    return True
+
+
+def _is_path(text: str) -> bool:
+    if not text or "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate is in no file name
+        return False
+    return True
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _belongs(app: Path, *, project: str | None) -> bool:
+    """An application project has its own file, its layers (`NAME_LAYER.kit`), and what lies in the folder beside it."""
+    return app.stem == project or app.stem.startswith(f"{project}_") or app.parts[0] == project

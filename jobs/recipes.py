@@ -1,0 +1,253 @@
+"""Recipes: how a job type, or an operator's task, becomes a command. Decides what to run; runs nothing, stores nothing.
+
+A submission is expanded twice, when it is accepted and again when it starts, so whatever it names is checked both times.
+
+The built-in recipes drive a Kit checkout (https://github.com/NVIDIA-Omniverse/kit-app-template) or the shipped workspace, which has
+the same commands. What a *project* is, is said in `fence.py`; the recipes use it so:
+
+* `create` writes a playback file and runs `./repo.sh template replay FILE`; the new project is `name`.
+* `build` runs `./repo.sh build -r` (or `-d`) for the workspace, with `-t PROJECT` for one application or extension of it, and in the
+  project's own folder for a checkout of its own. `clean` is `-c`, which removes what earlier builds left and ends there; `rebuild` is
+  `-x`, which then builds, and wins over `clean`.
+* `launch` runs `./repo.sh launch --name APP [-- ARGS]` in the checkout that has the application.
+
+Jobs with one concurrency key run one after another. `create` and `build` have `project:NAME`, a build of everything `workspace`:
+different projects of the shipped workspace share no file that is written (its `repo.sh` holds locks, so that a build of everything waits
+for builds of one). In a real Kit checkout every build writes the same `_build` folder and every creation the same `premake5.lua`, so
+there all have one key.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import OperatorError, OutsideWorkspace, ProjectExists, StartFailed, TaskNotFound, TemplateNotCreatable
+from jobs.fence import ENTRY_POINT, Workspace
+from jobs.inputs import Inputs, refuse_unusable_text
+from jobs.model import JobType, Json, Submission
+from jobs.process import MARKER
+from jobs.tasks import Task, fill, load_tasks, placeholders
+from jobs.templates import load_templates, part_name, playback
+
+PLAYBACK = "playback.toml"
+CREATE_TIMEOUT = 600.0
+BUILD_TIMEOUT = 4 * 3600.0
+STOP_GRACE = 5.0
+LAUNCH_STOP_GRACE = 10.0  # Kit writes its settings and caches when it ends
+
+BUILD_PROGRESS = (r"\[\s*(?P<done>\d+)/(?P<total>\d+)\]\s*(?P<message>[^\r\n]*)", r"\[\s*(?P<percent>\d{1,3})%\]\s*(?P<message>[^\r\n]*)")
+LAUNCH_READY = r"(?:listening|running) on (?P<url>https?://[^\s\x1b]+)|\bapp ready\b"
+"""The shipped workspace, services that use Uvicorn, and Kit itself, which says `app ready`. An escape sequence may follow the URL."""
+
+DISPLAY_VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR")
+
+_FILE = "{file:%s}"
+_KEPT = ("HOME", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "TMPDIR")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to run. Times are in seconds; no timeout means none.
+
+    `files` are small texts that the command needs; an element `{file:NAME}` of `argv` stands for the path of one, see `command`.
+    `keep` names variables of the worker's environment that the job sees besides the usual ones.
+    """
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    stop_signal: str = "SIGTERM"
+    stop_grace: float = STOP_GRACE
+    pty: bool = True
+    progress: tuple[str, ...] = ()
+    ready: str | None = None
+    concurrency_key: str | None = None
+    queue: str = "default"
+    secrets: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    project: str | None = None
+
+    def command(self, folder: Path) -> tuple[str, ...]:
+        """Writes `files` into `folder`, which must be the job's own, and gives the command with their paths filled in."""
+        paths = {_FILE % name: folder / name for name in self.files}
+        for name, text in self.files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        return tuple(str(paths[element]) if element in paths else element for element in self.argv)
+
+
+@dataclass(frozen=True)
+class JobTypeInfo:
+    """A job type, or with `task` an operator's task. `schema` is that of a task's inputs, as declared; the contract has the others."""
+
+    type: JobType
+    task: str | None
+    title: str
+    description: str | None
+    queue: str = "default"
+    schema: Mapping[str, Json] | None = None
+
+
+class Recipes:
+    """The recipes of one workspace: the built-in ones and the operator's tasks."""
+
+    def __init__(self, *, workspace: Workspace, tasks: Mapping[str, Task]) -> None:
+        self.workspace = workspace
+        self.tasks = dict(tasks)
+        self._builtin: Mapping[JobType, Callable[[Mapping[str, Json]], Recipe]] = {
+            JobType.BUILD: self._build,
+            JobType.CREATE: self._create,
+            JobType.LAUNCH: self._launch,
+            JobType.TASK: self._task,
+        }
+
+    @classmethod
+    def load(cls, *, workspace: Path, tasks_file: Path | None) -> Recipes:
+        """Raises OperatorError: a folder that is no workspace, or a tasks file that is faulty."""
+        fence = Workspace(workspace)
+        tasks = load_tasks(tasks_file) if tasks_file else {}
+        for task in tasks.values():
+            if not any(placeholders(task.cwd)):
+                _check_cwd(task, workspace=fence)
+        return cls(workspace=fence, tasks=tasks)
+
+    def expand(self, submission: Submission) -> Recipe:
+        """What to run for a submission; its own timeout, queue and concurrency key stand in place of the recipe's.
+
+        Raises ProjectNotFound, TemplateNotFound, AppNotFound, TaskNotFound, ProjectExists, TemplateNotCreatable, InputsRejected and
+        OutsideWorkspace, each with a pointer to the faulty place.
+        """
+        refuse_unusable_text(submission.params)
+        recipe = self._builtin[submission.type](submission.params)
+        own: dict[str, Any] = {
+            "timeout": submission.timeout_seconds,
+            "queue": submission.queue,
+            "concurrency_key": submission.concurrency_key,
+        }
+        return _replaced(recipe, {name: value for name, value in own.items() if value is not None})
+
+    def job_types(self) -> list[JobTypeInfo]:
+        """What can be submitted here: the built-in job types, then the tasks by name."""
+        tasks = sorted(self.tasks.values(), key=lambda task: task.name)
+        return [
+            JobTypeInfo(JobType.BUILD, None, "Build", "Builds the workspace, or one project of it."),
+            JobTypeInfo(JobType.LAUNCH, None, "Launch", "Launches a built application; runs until it ends or is cancelled."),
+            JobTypeInfo(JobType.CREATE, None, "Create", "Creates a project from a template."),
+            *(JobTypeInfo(JobType.TASK, task.name, task.title, task.description, task.queue, task.inputs) for task in tasks),
+        ]
+
+    def _create(self, params: Mapping[str, Json]) -> Recipe:
+        name: str = params["name"]
+        template = load_templates(self.workspace.root).get(params["template"])
+        if not template.creatable:
+            raise TemplateNotCreatable(template.name)
+        for project in (name, *(part_name(template, part=part, name=name) for part in template.parts)):
+            if self.workspace.has_project(project):
+                raise ProjectExists(project)
+        text = playback(template, name=name, display_name=params.get("display_name"), version=params.get("version"))
+        return Recipe(
+            argv=(f"./{ENTRY_POINT}", "template", "replay", _FILE % PLAYBACK),
+            cwd=self.workspace.root,
+            timeout=CREATE_TIMEOUT,
+            progress=BUILD_PROGRESS,
+            concurrency_key=self._key(self.workspace.root, project=name),
+            files={PLAYBACK: text},
+            project=name,
+        )
+
+    def _build(self, params: Mapping[str, Json]) -> Recipe:
+        project: str | None = params.get("project")
+        checkout = self.workspace.checkout(project)
+        options = ["-d" if params.get("config") == "debug" else "-r"]
+        if params.get("rebuild"):
+            options.append("-x")
+        elif params.get("clean"):
+            options.append("-c")
+        if project is not None and checkout == self.workspace.root:
+            options += ["-t", project]
+        return Recipe(
+            argv=(f"./{ENTRY_POINT}", "build", *options),
+            cwd=checkout,
+            timeout=BUILD_TIMEOUT,
+            progress=BUILD_PROGRESS,
+            concurrency_key=self._key(checkout, project=project),
+            project=project,
+        )
+
+    def _launch(self, params: Mapping[str, Json]) -> Recipe:
+        project: str | None = params.get("project")
+        app = self.workspace.app(params["app"], project=project)
+        args = params.get("args") or ()
+        return Recipe(
+            argv=(f"./{ENTRY_POINT}", "launch", "--name", app.name, *(("--", *args) if args else ())),
+            cwd=self.workspace.checkout(project),
+            stop_grace=LAUNCH_STOP_GRACE,
+            ready=LAUNCH_READY,
+            keep=DISPLAY_VARIABLES,
+            project=project or (app.stem if self.workspace.has_project(app.stem) else None),
+        )
+
+    def _task(self, params: Mapping[str, Json]) -> Recipe:
+        task = self.tasks.get(params["task"])
+        if task is None:
+            raise TaskNotFound(params["task"])
+        inputs = Inputs(task, params.get("inputs") or {}, workspace=self.workspace)
+        return Recipe(
+            argv=tuple(inputs.argv()),
+            cwd=inputs.cwd,
+            env={name: inputs.fill(text) for name, text in task.env.items()},
+            timeout=task.timeout,
+            stop_signal=task.stop_signal,
+            stop_grace=task.stop_grace,
+            pty=task.pty,
+            progress=task.progress,
+            ready=task.ready,
+            concurrency_key=inputs.concurrency_key(),
+            queue=task.queue,
+            secrets=task.secrets,
+        )
+
+    def _key(self, checkout: Path, *, project: str | None) -> str:
+        if project is None or (checkout == self.workspace.root and _is_kit(checkout)):
+            return "workspace"
+        return f"project:{project}"
+
+
+def job_environment(base: Mapping[str, str], *, recipe: Recipe, marker: str, home: Path | None = None) -> dict[str, str]:
+    """The environment of a job, from the worker's (`base`): the usual few variables, the recipe's own, its secrets, and the job's marker.
+
+    `home` stands in place of the worker's home folder. Raises StartFailed when a secret is not set.
+    """
+    kept = {name: value for name, value in base.items() if name in _KEPT or name in recipe.keep or name.startswith("LC_")}
+    # The interpreter that runs us comes last: a `python3` for recipes on a machine that has no other.
+    kept["PATH"] = f"{base.get('PATH') or os.defpath}{os.pathsep}{Path(sys.executable).parent}"
+    if home is not None:
+        kept["HOME"] = str(home)
+    if recipe.pty:
+        kept["TERM"] = "xterm-256color"
+    missing = [name for name in recipe.secrets if name not in base]
+    if missing:
+        raise StartFailed(f"The secret {missing[0]} is not set in the worker's environment.")
+    return {**kept, **recipe.env, **{name: base[name] for name in recipe.secrets}, MARKER: marker}
+
+
+def _is_kit(checkout: Path) -> bool:
+    """Whether a checkout is a real Kit one, whose tools come by packman."""
+    return (checkout / "tools" / "packman").is_dir()
+
+
+def _check_cwd(task: Task, *, workspace: Workspace) -> None:
+    try:
+        workspace.path(fill(task.cwd, {}))
+    except OutsideWorkspace:
+        raise OperatorError(f"task {task.name!r}: cwd {task.cwd!r} is not a path inside the workspace {workspace.root}") from None
+
+
+def _replaced(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    return Recipe(**{**recipe.__dict__, **values}) if values else recipe
