@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -102,10 +102,19 @@ class Submission:
     params: Mapping[str, Json]
     priority: int = 0
     queue: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
     timeout_seconds: int | None = None
     max_attempts: int = 1
     concurrency_key: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain data for the store; `from_json` reads it."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in plain.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Json]) -> Submission:
+        return cls(**{**plain, "type": JobType(plain["type"]), "labels": tuple(plain.get("labels", ()))})
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ class Job:
     priority: int
     queue: str
     concurrency_key: str | None
-    labels: Mapping[str, str]
+    labels: tuple[str, ...]
     timeout_seconds: int | None
     project: str | None
     submitted_by: str

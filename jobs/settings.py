@@ -5,6 +5,7 @@ Every field is one option (`--data-dir`) and one variable (`RUNCAST_DATA_DIR`); 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Mapping
@@ -86,8 +87,9 @@ class Settings:
 
     @property
     def worker_id(self) -> str:
-        """Stable across restarts, so that a restarted worker is the same one: one worker a data folder on a host."""
-        return f"{socket.gethostname()}:{self.data_dir}"
+        """Stable across restarts, so that a restarted worker finds its jobs again: one worker a data folder and set of queues on a host."""
+        place = hashlib.sha256(f"{self.data_dir.absolute()}|{self.url}|{sorted(self.queue)}".encode()).hexdigest()
+        return f"{socket.gethostname()}-{place[:8]}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a child process; `from_json` reads it."""

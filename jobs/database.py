@@ -1,0 +1,105 @@
+"""Connections and transactions; knows no table but the one that holds the schema's version.
+
+On SQLite every write begins with `BEGIN IMMEDIATE`: a transaction that reads first and writes later fails at once when another one wrote in between,
+busy timeout or not. Durable writes are on disk when they return; the others (log chunks, signs of life) survive the end of any process, but the last
+moments of them not that of the machine.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url, text
+from sqlalchemy.pool import QueuePool
+
+from jobs.errors import OperatorError, Unavailable
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+BUSY_SECONDS = 10.0
+HEAD_REVISION = "0001"
+"""The newest of `migrations/versions`; kept here because importing Alembic costs more than all else at start."""
+
+
+class Database:
+    """One database. Not to be carried across a fork: `close` before, or open after."""
+
+    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.url = url
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self._engine = _sqlite_engine(url, busy_seconds) if self.is_sqlite else create_engine(url, pool_pre_ping=True)
+
+    def read(self, work: Work[T]) -> T:
+        """Run `work` in one consistent view. Raises Unavailable."""
+        try:
+            with self._engine.connect() as connection:
+                return work(connection)
+        except exc.OperationalError as error:
+            raise Unavailable(f"The store does not answer: {error.orig}.") from error
+
+    def write(self, work: Work[T], *, durable: bool = True) -> T:
+        """Run `work` in one transaction, undone when it raises. Raises Unavailable."""
+        try:
+            with self._engine.connect() as connection:
+                if self.is_sqlite:
+                    # Outside of any transaction, where SQLite takes no notice of it.
+                    connection.connection.dbapi_connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")  # type: ignore[union-attr]
+                connection = connection.execution_options(writes=True)
+                with connection.begin():
+                    return work(connection)
+        except exc.OperationalError as error:
+            raise Unavailable(f"The store does not answer: {error.orig}.") from error
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def revision(self) -> str | None:
+        """The schema's version; None for a database without one."""
+        try:
+            return self.read(lambda connection: connection.execute(text("SELECT version_num FROM alembic_version")).scalar())
+        except (exc.ProgrammingError, Unavailable):
+            return None
+
+    def migrate(self) -> None:
+        """Bring the schema up to date. Raises OperatorError when it is newer than this version of runcast."""
+        if self.revision() == HEAD_REVISION:
+            return
+        from alembic import command, config, script, util
+
+        settings = config.Config()
+        settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        known = {revision.revision for revision in script.ScriptDirectory.from_config(settings).walk_revisions()}
+        found = self.revision()
+        if found is not None and found not in known:
+            raise OperatorError(
+                f"The database belongs to a newer version of runcast (its schema is {found}, this version knows {HEAD_REVISION})."
+            )
+        try:
+            with self._engine.connect() as connection:
+                settings.attributes["connection"] = connection.execution_options(writes=True)
+                command.upgrade(settings, "head")
+                connection.commit()
+        except (exc.DatabaseError, util.CommandError) as error:
+            raise OperatorError(f"The database cannot be brought up to date: {getattr(error, 'orig', error)}.") from error
+
+
+def _sqlite_engine(url: str, busy_seconds: float) -> Engine:
+    engine = create_engine(url, poolclass=QueuePool, connect_args={"timeout": busy_seconds, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        # Transactions are begun below, by hand: the driver's own would begin deferred.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "wal_autocheckpoint=4000", "cache_size=-8000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

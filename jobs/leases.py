@@ -1,0 +1,285 @@
+"""The execution side of the store: who runs which job.
+
+A lease is a random word that the worker writes when it claims a job and hands to one supervisor. Whoever does not hold it cannot write for the job: every
+update here is guarded by it, so that a supervisor that was given up by others can do no harm when it comes back.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, ColumnElement, Row, and_, delete, exists, func, insert, or_, select, update
+
+from jobs.clock import now_ms
+from jobs.database import Database
+from jobs.errors import LeaseLost
+from jobs.model import Json, Reason, Status, Submission
+from jobs.schema import jobs, workers
+from jobs.store import transition
+
+
+@dataclass(frozen=True)
+class Lease:
+    job_id: str
+    word: str
+    attempt: int
+
+    @property
+    def marker(self) -> str:
+        """What every process of the job carries in its environment."""
+        return f"{self.job_id}:{self.word}"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a supervisor needs to know of its job."""
+
+    submission: Submission
+    timeout_seconds: int | None
+    first_seq: int
+
+
+@dataclass(frozen=True)
+class CancelRequest:
+    reason: Reason
+    by: str | None
+    forced: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    status: Status
+    cause: str
+    reason: Reason | None = None
+    error: Mapping[str, Json] | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A running job as its worker's sweep sees it."""
+
+    job_id: str
+    lease: str
+    host: str
+    heartbeat: int
+    supervisor: Mapping[str, Json] | None
+    process_group: int | None
+
+    @property
+    def marker(self) -> str:
+        return f"{self.job_id}:{self.lease}"
+
+
+class Leases:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # -- the worker -----------------------------------------------------------------------------------------------------
+
+    def claim(self, *, worker_id: str, host: str, queues: Sequence[str], slots: int) -> list[Lease]:
+        """Take as many pending jobs as there are free slots: higher priority first, then oldest, one of each concurrency key."""
+        if not self.database.read(lambda connection: _claimable(connection, queues=queues, limit=1)):
+            return []
+
+        def work(connection: Connection) -> list[Lease]:
+            busy = select(func.count()).where(jobs.c.worker_id == worker_id, jobs.c.status == Status.RUNNING)
+            free = slots - (connection.execute(busy).scalar() or 0)
+            claimed: list[Lease] = []
+            # One by one: each claim may block the jobs that share its concurrency key.
+            while len(claimed) < free and (found := _claimable(connection, queues=queues, limit=1)):
+                claimed.append(_hand_out(connection, found[0], worker_id=worker_id, host=host))
+            return claimed
+
+        return self.database.write(work)
+
+    def register_worker(self, *, worker_id: str, host: str, pid: int, slots: int, queues: Sequence[str]) -> None:
+        now = now_ms()
+        values = {"host": host, "pid": pid, "slots": slots, "queues": f",{','.join(queues)},", "started_at": now, "heartbeat_at": now}
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(workers).where(workers.c.id == worker_id))
+            connection.execute(insert(workers).values(id=worker_id, **values))
+
+        self.database.write(work)
+
+    def worker_alive(self, worker_id: str) -> None:
+        query = update(workers).where(workers.c.id == worker_id).values(heartbeat_at=now_ms())
+        self.database.write(lambda connection: connection.execute(query), durable=False)
+
+    def worker_gone(self, worker_id: str) -> None:
+        self.database.write(lambda connection: connection.execute(delete(workers).where(workers.c.id == worker_id)))
+
+    def held(self) -> list[Held]:
+        """Every running job."""
+        query = select(jobs).where(jobs.c.status == Status.RUNNING)
+        return self.database.read(lambda connection: [_to_held(row) for row in connection.execute(query)])
+
+    def lose(self, held: Held) -> Status | None:
+        """End or requeue a job whose supervisor is gone, once nothing of it runs. None when its lease changed meanwhile."""
+        return self.database.write(lambda connection: _lose(connection, held))
+
+    def cancel_all(self, worker_id: str) -> None:
+        """Ask every running job of a worker to end, because the server stops."""
+        values = {
+            "cancel_requested_at": func.coalesce(jobs.c.cancel_requested_at, now_ms()),
+            "cancel_reason": func.coalesce(jobs.c.cancel_reason, Reason.SERVER_SHUTDOWN.value),
+        }
+        query = update(jobs).where(jobs.c.worker_id == worker_id, jobs.c.status == Status.RUNNING).values(**values)
+        self.database.write(lambda connection: connection.execute(query))
+
+    def running(self, worker_id: str) -> int:
+        query = select(func.count()).where(jobs.c.worker_id == worker_id, jobs.c.status == Status.RUNNING)
+        return self.database.read(lambda connection: connection.execute(query).scalar() or 0)
+
+    # -- the supervisor -------------------------------------------------------------------------------------------------
+
+    def take(self, lease: Lease, *, supervisor: Mapping[str, Json]) -> Assignment:
+        """Begin to supervise. Before anything of the job is started, so that a lease can only be taken once. Raises LeaseLost."""
+
+        def work(connection: Connection) -> Assignment:
+            guard = (*_held_by(lease), jobs.c.supervisor.is_(None))
+            row = connection.execute(
+                update(jobs)
+                .where(*guard)
+                .values(supervisor=supervisor, heartbeat=jobs.c.heartbeat + 1)
+                .returning(jobs.c.submission, jobs.c.timeout_seconds, jobs.c.log_lines)
+            ).one_or_none()
+            if row is None:
+                raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
+            return Assignment(Submission.from_json(row.submission), row.timeout_seconds, row.log_lines + 1)
+
+        return self.database.write(work, durable=False)
+
+    def update(self, lease: Lease, *, durable: bool = False, **values: Any) -> None:
+        """Write columns of the job, as a sign of life. Raises LeaseLost."""
+        self.database.write(lambda connection: update_held(connection, lease, values), durable=durable)
+
+    def cancel_request(self, lease: Lease) -> CancelRequest | None:
+        """What clients want of the running job. Raises LeaseLost."""
+        columns = (jobs.c.cancel_requested_at, jobs.c.cancel_reason, jobs.c.cancelled_by, jobs.c.cancel_forced)
+        query = select(*columns).where(*_held_by(lease))
+        row = self.database.read(lambda connection: connection.execute(query).one_or_none())
+        if row is None:
+            raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
+        if row.cancel_requested_at is None:
+            return None
+        return CancelRequest(Reason(row.cancel_reason), row.cancelled_by, row.cancel_forced)
+
+    def end(self, lease: Lease, outcome: Outcome) -> None:
+        """The job's one end, and the lease's. Raises LeaseLost."""
+
+        def work(connection: Connection) -> None:
+            if not end_job(connection, lease.job_id, lease.word, outcome):
+                raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
+
+        self.database.write(work)
+
+
+def update_held(connection: Connection, lease: Lease, values: Mapping[str, Any]) -> None:
+    """Write columns of a running job under its lease. Raises LeaseLost."""
+    query = update(jobs).where(*_held_by(lease)).values(heartbeat=jobs.c.heartbeat + 1, **values)
+    if connection.execute(query).rowcount != 1:
+        raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
+
+
+def end_job(connection: Connection, job_id: str, word: str, outcome: Outcome) -> bool:
+    return transition(
+        connection,
+        job_id,
+        outcome.status,
+        cause=outcome.cause,
+        reason=outcome.reason,
+        held_by=word,
+        error=outcome.error,
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        ended_at=now_ms(),
+        **_RELEASED,
+    )
+
+
+_RELEASED: Mapping[str, Any] = {"lease": None, "supervisor": None, "process_group": None}
+
+
+def _held_by(lease: Lease) -> tuple[ColumnElement[bool], ...]:
+    return (jobs.c.id == lease.job_id, jobs.c.lease == lease.word, jobs.c.status == Status.RUNNING)
+
+
+def _claimable(connection: Connection, *, queues: Sequence[str], limit: int) -> list[str]:
+    ahead = jobs.alias("ahead")
+    blocked = exists().where(
+        ahead.c.concurrency_key == jobs.c.concurrency_key,
+        or_(ahead.c.status == Status.RUNNING, and_(ahead.c.status == Status.PENDING, ahead.c.id < jobs.c.id)),
+    )
+    query = (
+        select(jobs.c.id)
+        .where(jobs.c.status == Status.PENDING, jobs.c.queue.in_(queues), or_(jobs.c.concurrency_key.is_(None), ~blocked))
+        .order_by(jobs.c.priority.desc(), jobs.c.id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def _hand_out(connection: Connection, job_id: str, *, worker_id: str, host: str) -> Lease:
+    word = secrets.token_hex(8)
+    attempt = connection.execute(select(jobs.c.attempt).where(jobs.c.id == job_id)).scalar_one() + 1
+    transition(
+        connection,
+        job_id,
+        Status.RUNNING,
+        cause=f"claimed by worker {worker_id}",
+        attempt=attempt,
+        started_at=now_ms(),
+        worker_id=worker_id,
+        host=host,
+        progress_percent=None,
+        progress_message=None,
+        ready_at=None,
+        result=None,
+        **{**_RELEASED, "lease": word},
+    )
+    return Lease(job_id, word, attempt)
+
+
+def _lose(connection: Connection, held: Held) -> Status | None:
+    row = connection.execute(select(jobs).where(jobs.c.id == held.job_id, jobs.c.lease == held.lease)).one_or_none()
+    if row is None:
+        return None
+    if row.cancel_requested_at is not None:
+        reason = Reason(row.cancel_reason)
+        outcome = Outcome(Status.CANCELLED, f"cancelled by {row.cancelled_by or 'the server'}, after its supervisor was lost", reason)
+    elif row.supervisor is None or row.attempt < row.max_attempts:
+        # Without a supervisor on record nothing was ever started, so this attempt does not count.
+        attempt = row.attempt if row.supervisor is not None else row.attempt - 1
+        cause = "its supervisor was lost; another attempt" if row.supervisor is not None else "it was claimed, but never started"
+        back = transition(
+            connection, held.job_id, Status.PENDING, cause=cause, held_by=held.lease, attempt=attempt, started_at=None, **_RELEASED
+        )
+        return Status.PENDING if back else None
+    else:
+        detail = "The process that supervised the job was lost; what was left of the job was ended."
+        outcome = Outcome(Status.FAILED, "its supervisor was lost", Reason.WORKER_LOST, error=failure(detail))
+    return outcome.status if end_job(connection, held.job_id, held.lease, outcome) else None
+
+
+def failure(detail: str) -> dict[str, Json]:
+    """The problem in a failed job's `error`."""
+    return {"type": "urn:runcast:problem:job-failed", "title": "Job failed", "status": 500, "detail": detail}
+
+
+def _to_held(row: Row[Any]) -> Held:
+    return Held(
+        job_id=row.id,
+        lease=row.lease,
+        host=row.host,
+        heartbeat=row.heartbeat,
+        supervisor=row.supervisor,
+        process_group=row.process_group,
+    )
