@@ -1,0 +1,296 @@
+"""From the raw bytes of one output stream to what is stored of it, in small stages: mask, split lines, take directives out, cut blocks.
+
+No I/O and no time: whoever reads decides when to feed, and what a pause means. The common case, plain lines, is left to bytes methods
+alone; everything finer (secrets, rewritten lines, directives, over-long lines) is looked at only where its mark is found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from jobs.model import Json, Progress, Stream
+from jobs.progress import ProgressParser, ProgressTracker, plain, tidy
+
+BLOCK_BYTES = 64 * 1024
+"""A block's size, and the longest line that is not split (its line end not counted, so that such a block is 2 bytes longer at most)."""
+RESULT_DEPTH = 20
+MASK = b"***"
+
+_LINE_END = re.compile(rb"\r?(?:\n|\Z)")
+_REWRITTEN = re.compile(rb"^[^\n]*\r(?=[^\r\n])", re.MULTILINE)  # up to the last \r of a line that more text follows
+_RETURNS = re.compile(rb"\r{2,}")
+_DIRECTIVE = re.compile(rb"^::(progress|result) ([^\n]*)(?:\n|\Z)", re.MULTILINE)
+_PROGRESS = re.compile(r"(\d{1,3}(?:\.\d+)?)%?(?:\s+(.*))?")
+_BREAKS = re.compile(r"[\r\n]+")
+_GLANCE_BYTES = 512
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive lines as they were written. Each ends in `\\n` but perhaps the last: a piece of a long line, or the output's end."""
+
+    lines: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the output said about the job since it was last asked. `ready` has the named groups of the pattern that matched."""
+
+    progress: Progress | None = None
+    result: Mapping[str, Json] | None = None
+    ready: Mapping[str, str] | None = None
+
+
+class Masker:
+    """Replaces every secret by `***`, however the output is cut into feeds. One for each stream.
+
+    Of several secrets that begin at the same place the longest counts. The lines of a secret with several are secrets too when they
+    are at least 8 bytes long: programs indent and quote such things. Held back is only what may be the beginning of a secret.
+    """
+
+    def __init__(self, secrets: Sequence[bytes] = ()) -> None:
+        whole = {secret.strip(b"\r\n") for secret in secrets}
+        lines = {line for secret in whole for line in secret.splitlines() if len(line) >= 8}
+        self._secrets = sorted((secret for secret in whole | lines if secret.strip()), key=len, reverse=True)
+        self._pattern = re.compile(b"|".join(map(re.escape, self._secrets)))
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        return self._mask(data, ended=False) if self._secrets else data
+
+    def end(self) -> bytes:
+        return self._mask(b"", ended=True) if self._held else b""
+
+    def _mask(self, data: bytes, *, ended: bool) -> bytes:
+        data = self._held + data
+        present = any(secret in data for secret in self._secrets)
+        masked: list[bytes] = []
+        start = 0
+        # From left to right, because what is masked already can no longer begin another secret.
+        while True:
+            found = self._pattern.search(data, start) if present else None
+            held = len(data) if ended else self._held_from(data, start)
+            if found is None or held <= found.start():
+                break
+            masked += (data[start : found.start()], MASK)
+            start = found.end()
+        self._held = data[held:]
+        return b"".join((*masked, data[start:held]))
+
+    def _held_from(self, data: bytes, start: int) -> int:
+        """Where the longest end of `data` starts that is the beginning of a secret."""
+        first = len(data)
+        for secret in self._secrets:
+            at = data.find(secret[:1], max(start, len(data) - len(secret) + 1), first)
+            while at >= 0 and not secret.startswith(data[at:]):
+                at = data.find(secret[:1], at + 1, first)
+            if at >= 0:
+                first = at
+        return first
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a feed completed: whole lines, pieces of a line that is too long, and all texts that were shown, rewritten ones too."""
+
+    lines: bytes = b""
+    pieces: tuple[bytes, ...] = ()
+    shown: bytes = b""
+    unfinished: bytes = b""
+
+
+class LineSplitter:
+    """Gives out whole lines and keeps the rest until its end comes.
+
+    A line ends at `\\n` or `\\r\\n`. A bare `\\r` goes back to its beginning: the next text, if there is any, replaces the one before.
+    """
+
+    def __init__(self) -> None:
+        self._partial = b""  # may begin with a \r, which says that the line is being redrawn, and end with one, still to be understood
+
+    def feed(self, data: bytes) -> Split:
+        text = self._partial + data
+        cut = text.rfind(b"\n") + 1
+        if b"\r" in text:
+            return self._feed_rewrites(text, cut)
+        self._partial = text[cut:]
+        lines = text[:cut]
+        return Split(lines, self._overflow(), shown=lines, unfinished=self._partial[-_GLANCE_BYTES:])
+
+    def end(self) -> Split:
+        text, self._partial = self._partial, b""
+        last = _REWRITTEN.sub(b"", text)
+        return Split(last if last.strip(b"\r") else b"", shown=text)
+
+    def _feed_rewrites(self, text: bytes, cut: int) -> Split:
+        lines, rest = text[:cut], text[cut:]
+        if lines.count(b"\r") != lines.count(b"\r\n"):
+            lines = _RETURNS.sub(b"\r", _REWRITTEN.sub(b"", lines))
+        self._partial = _RETURNS.sub(b"\r", _REWRITTEN.sub(b"\r", rest))
+        shown = text[: max(cut, text.rfind(b"\r") + 1)]
+        return Split(lines, self._overflow(), shown=shown, unfinished=self._partial[-_GLANCE_BYTES:])
+
+    def _overflow(self) -> tuple[bytes, ...]:
+        if len(self._partial) <= BLOCK_BYTES:
+            return ()
+        text, start = self._partial.removeprefix(b"\r"), 0
+        pieces = []
+        # Not before there is more than a line end behind it, so that no piece is followed by an empty one.
+        while len(text) - start - text.endswith(b"\r") > BLOCK_BYTES:
+            end = _piece_end(text, start)
+            pieces.append(text[start:end])
+            start = end
+        self._partial = text[start:]
+        return tuple(pieces)
+
+
+def blocks(text: bytes) -> list[Block]:
+    """Cuts whole lines into blocks, and lines that are too long into pieces, each the last of its block."""
+    cut = []
+    start = 0
+    while start < len(text):
+        end = _block_end(text, start)
+        data = text[start:end]
+        cut.append(Block(data.count(b"\n") + (not data.endswith(b"\n")), data))
+        start = end
+    return cut
+
+
+def _block_end(text: bytes, start: int) -> int:
+    if len(text) - start <= BLOCK_BYTES:
+        return len(text)
+    return text.rfind(b"\n", start, start + BLOCK_BYTES) + 1 or _piece_end(text, start)
+
+
+def _piece_end(text: bytes, start: int) -> int:
+    """Where to cut a line of at least `BLOCK_BYTES`: behind its line end if it has just that length, never within a character."""
+    end = start + BLOCK_BYTES
+    if line_end := _LINE_END.match(text, end):
+        return line_end.end()
+    return next((end - back for back in range(4) if text[end - back] & 0xC0 != 0x80), end)
+
+
+class Watcher:
+    """What the output of a job, all streams together, says about the job itself: how far it is, its result, that it is ready.
+
+    Raises ValueError when a pattern cannot be used. Once a job reports its own progress, no other text counts as progress.
+    """
+
+    def __init__(self, *, patterns: Sequence[str] = (), ready: str | None = None) -> None:
+        self._parser: ProgressParser | None = ProgressParser(patterns)
+        self._tracker = ProgressTracker()
+        self._ready = _compiled(ready) if ready else None
+        self._signals = Signals()
+
+    def take(self) -> Signals:
+        """What is new since the last call."""
+        signals, self._signals = self._signals, Signals()
+        return signals
+
+    def see(self, shown: bytes, *, unfinished: bytes = b"") -> None:
+        """Looks at the texts of a feed, the rewritten ones among them, and at the beginning of the one that is not yet complete."""
+        if self._ready and shown:
+            self._look_for_ready(shown)
+        if self._parser is None:
+            return
+        progress = self._parser.parse(unfinished, unfinished=True) if unfinished else None
+        if progress or (progress := self._parser.parse(shown)):
+            self._offer(progress)
+
+    def obey(self, directive: bytes, argument: bytes) -> bool:
+        """Takes a directive that the job printed. False when it is malformed, and so an ordinary line."""
+        try:
+            text = argument.decode("utf-8").strip()
+            if directive == b"progress":
+                progress = _directed(text)
+                self._parser = None
+                self._offer(progress)
+            else:
+                self._signals = replace(self._signals, result=_result(text))
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+    def _offer(self, progress: Progress) -> None:
+        if latest := self._tracker.offer(progress):
+            self._signals = replace(self._signals, progress=latest)
+
+    def _look_for_ready(self, shown: bytes) -> None:
+        assert self._ready
+        for line in _BREAKS.split(plain(shown.decode("utf-8", "replace"))):
+            if found := self._ready.search(line):
+                self._signals = replace(self._signals, ready={name: text or "" for name, text in found.groupdict().items()})
+                self._ready = None
+                return
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"the ready pattern {pattern!r} is not a regular expression: {error}") from error
+
+
+def _directed(text: str) -> Progress:
+    found = _PROGRESS.fullmatch(text)
+    if not found or float(found[1]) > 100:
+        raise ValueError("not a percentage")
+    return Progress(percent=float(found[1]), message=tidy(found[2] or ""))
+
+
+def _result(text: str) -> dict[str, Json]:
+    """A result is a JSON object that every client can read again: no NaN, no number too large for a double, no half characters."""
+    value = json.loads(text)
+    if not isinstance(value, dict) or _depth(value) > RESULT_DEPTH:
+        raise ValueError("not a JSON object, or nested too deeply")
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    return value
+
+
+def _depth(value: Json) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(_depth, value), default=0)
+    return 0
+
+
+class OutputPipeline:
+    """All stages of one stream. `feed` and `end` return what is to be stored; what the output says goes to the job's watcher."""
+
+    def __init__(self, *, stream: Stream, masker: Masker, watcher: Watcher) -> None:
+        self.stream = stream
+        self._masker = masker
+        self._splitter = LineSplitter()
+        self._watcher = watcher
+        self._within_line = False  # the last block was a piece, so that what comes next does not begin a line
+
+    def feed(self, data: bytes) -> list[Block]:
+        return self._pass(self._splitter.feed(self._masker.feed(data)))
+
+    def end(self) -> list[Block]:
+        return self._pass(self._splitter.feed(self._masker.end())) + self._pass(self._splitter.end())
+
+    def _pass(self, split: Split) -> list[Block]:
+        # Directives first: a job that reports its own progress wants nothing else in the same text to count.
+        lines = self._obey_directives(split.lines)
+        self._watcher.see(split.shown, unfinished=split.unfinished)
+        if split.lines or split.pieces:
+            self._within_line = bool(split.pieces)
+        return blocks(lines) + [Block(1, piece) for piece in split.pieces]
+
+    def _obey_directives(self, lines: bytes) -> bytes:
+        """The lines without those that were directives."""
+        if b"::progress " not in lines and b"::result " not in lines:
+            return lines
+        kept, start = [], 0
+        for found in _DIRECTIVE.finditer(lines):
+            begins_line = found.start() > 0 or not self._within_line
+            if begins_line and len(found[0]) <= BLOCK_BYTES and self._watcher.obey(found[1], found[2]):
+                kept.append(lines[start : found.start()])
+                start = found.end()
+        return b"".join((*kept, lines[start:]))
