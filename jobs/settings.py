@@ -99,7 +99,7 @@ class Settings:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Settings:
         paths = {"data_dir", "workspace", "tasks"}
-        values = {name: Path(value) if name in paths and value is not None else value for name, value in plain.items()}
+        values: dict[str, Any] = {name: Path(value) if name in paths and value is not None else value for name, value in plain.items()}
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return cls(**values)
 

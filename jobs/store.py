@@ -118,6 +118,15 @@ class Store:
 
         return self.database.write(work)
 
+    def replay(self, idempotency: IdempotencyKey) -> Job | None:
+        """The job that the key stands for, if it was used before. Raises IdempotencyConflict."""
+
+        def work(connection: Connection) -> Job | None:
+            earlier = _find_replay(connection, idempotency)
+            return None if earlier is None else _get(connection, earlier)
+
+        return self.database.read(work)
+
     def request_cancel(self, job_id: str, *, by: str, force: bool) -> Job:
         """Ask for the end of a job; a pending one ends at once. Raises JobNotFound, and JobEnded when it ended otherwise than cancelled."""
 

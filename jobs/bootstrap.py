@@ -1,0 +1,44 @@
+"""Wires the parts together, by settings; the one place that knows them all. Also what must be true before anything starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jobs.database import Database
+from jobs.errors import OperatorError
+from jobs.fence import copy_workspace
+from jobs.logs import Logs
+from jobs.recipes import Recipes
+from jobs.service import Changes, Service
+from jobs.settings import Settings
+from jobs.store import Store
+from jobs.tokens import Tokens, provide_admin_token
+
+
+def prepare(settings: Settings) -> None:
+    """Data folder, default workspace, schema, admin token: before the first process that needs them starts. Raises OperatorError."""
+    _make_data_dir(settings.data_dir)
+    if settings.workspace is None:
+        copy_workspace(settings.workspace_dir)
+    Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
+    database = Database(settings.url)
+    try:
+        database.migrate()
+        provide_admin_token(Tokens(database), given=settings.token, file=settings.token_file)
+    finally:
+        database.close()
+
+
+def make_service(settings: Settings, *, database: Database, changes: Changes) -> Service:
+    recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
+    return Service(Store(database), Logs(database), recipes, changes, max_pending=settings.max_pending)
+
+
+def _make_data_dir(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OperatorError(f"The data folder {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OperatorError(f"The data folder {folder} is not writable.")

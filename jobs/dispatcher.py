@@ -1,0 +1,190 @@
+"""Gives pending jobs to supervisors, and sweeps up after those that were lost. Runs no job itself and has no threads.
+
+All that it knows is in the store, so that it may be killed and started again at any moment: what runs is what the store says is running.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobs.database import Database
+from jobs.engines.local import LocalEngine
+from jobs.errors import Unavailable
+from jobs.feed import open_feed
+from jobs.leases import Held, Lease, Leases
+from jobs.process import Identity, end_strays
+from jobs.retention import Retention
+from jobs.settings import Settings
+
+logger = logging.getLogger("runcast.worker")
+
+POLL_SECONDS = 0.005
+CLAIM_SECONDS = 1.0
+"""A look for pending jobs even when the feed was silent."""
+HEARTBEAT_SECONDS = 4.0
+SWEEP_SECONDS = 1.0
+RETENTION_SECONDS = 10.0
+DAY_MS = 24 * 3600 * 1000
+
+
+class Dispatcher:
+    """One worker's loop. `hand_over` gives a lease to a fresh supervisor."""
+
+    def __init__(self, settings: Settings, *, hand_over: Callable[[Lease], None], channel: socket.socket) -> None:
+        database = Database(settings.url)
+        self._settings = settings
+        self._channel = channel
+        self._leases = Leases(database)
+        self._engine = LocalEngine(self._leases, worker_id=settings.worker_id, host=host_id(), queues=settings.queue, slots=settings.slots)
+        self._hand_over = hand_over
+        self._feed = open_feed(settings.url)
+        self._watch = LeaseWatch(settings.lease_seconds)
+        self._retention = Retention(
+            database,
+            max_age_ms=int(settings.retain_days * DAY_MS),
+            max_jobs=settings.retain_jobs,
+            max_bytes=settings.retain_bytes,
+        )
+        self._stopping = False
+        self._abandoned = False
+        self._duties = [
+            Duty(CLAIM_SECONDS, self._claim),
+            Duty(SWEEP_SECONDS, self._sweep),
+            Duty(HEARTBEAT_SECONDS, self._show_life),
+            Duty(RETENTION_SECONDS, self._forget_old),
+        ]
+
+    def run(self) -> None:
+        """Until told to stop; then, unless jobs are to be kept, until the running ones have ended."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._stop)
+        self._insist(self._register)
+        while not self._stopping and not self._abandoned:
+            self._tick()
+        if self._abandoned:
+            return
+        if not self._settings.keep_jobs:
+            self._insist(lambda: self._leases.cancel_all(self._settings.worker_id))
+            while not self._abandoned and self._running():
+                self._tick()
+        self._insist(lambda: self._leases.worker_gone(self._settings.worker_id))
+
+    def _stop(self, _signum: int, _frame: object) -> None:
+        self._stopping = True
+
+    def _tick(self) -> None:
+        readable, _, _ = select.select([self._channel], [], [], POLL_SECONDS)
+        if readable and not self._channel.recv(1):
+            # Whoever forks the supervisors is gone; it will be started again, and we with it.
+            self._abandoned = True
+            return
+        try:
+            if self._feed.changed():
+                self._duties[0].due = 0.0
+            for duty in self._duties:
+                duty.do_when_due()
+        except Unavailable as error:
+            logger.warning("%s Trying on.", error)
+            time.sleep(0.5)
+
+    def _register(self) -> None:
+        settings = self._settings
+        self._leases.register_worker(
+            worker_id=settings.worker_id, host=socket.gethostname(), pid=os.getppid(), slots=settings.slots, queues=settings.queue
+        )
+
+    def _claim(self) -> None:
+        if not self._stopping:
+            for lease in self._engine.claim():
+                self._hand_over(lease)
+
+    def _running(self) -> int:
+        try:
+            return self._leases.running(self._settings.worker_id)
+        except Unavailable:
+            return 1
+
+    def _show_life(self) -> None:
+        self._leases.worker_alive(self._settings.worker_id)
+
+    def _forget_old(self) -> None:
+        while self._retention.run() == Retention.BATCH:
+            pass
+
+    def _sweep(self) -> None:
+        for held in self._watch.lost(self._leases.held()):
+            ended = end_strays(marker=held.marker, group=held.process_group) if held.host == host_id() else 0
+            status = self._leases.lose(held)
+            logger.warning("The supervisor of job %s was lost; %d processes of it were ended; the job is %s.", held.job_id, ended, status)
+
+    def _insist(self, work: Callable[[], None]) -> None:
+        while True:
+            try:
+                return work()
+            except Unavailable as error:
+                logger.warning("%s Trying on.", error)
+                time.sleep(0.5)
+
+
+@dataclass
+class Duty:
+    """Something to be done every so many seconds, and at once when `due` is set back."""
+
+    every: float
+    action: Callable[[], None]
+    due: float = 0.0
+
+    def do_when_due(self) -> None:
+        now = time.monotonic()
+        if now >= self.due:
+            self.due = now + self.every
+            self.action()
+
+
+class LeaseWatch:
+    """Tells which running jobs have lost their supervisor.
+
+    On this host a dead process is proof at once. Otherwise a supervisor that gave no sign for the length of a lease, measured by our own monotonic clock
+    since we first saw that sign, is lost: no two clocks are ever compared.
+    """
+
+    def __init__(self, lease_seconds: float) -> None:
+        self._lease_seconds = lease_seconds
+        self._seen: dict[tuple[str, str], tuple[int, float]] = {}
+
+    def lost(self, running: list[Held]) -> list[Held]:
+        now = time.monotonic()
+        before, self._seen = self._seen, {}
+        lost = []
+        for held in running:
+            key = (held.job_id, held.lease)
+            heartbeat, since = before.get(key, (held.heartbeat, now))
+            if heartbeat != held.heartbeat:
+                heartbeat, since = held.heartbeat, now
+            self._seen[key] = (heartbeat, since)
+            if _known_dead(held) or now - since > self._lease_seconds:
+                _end_supervisor(held)
+                lost.append(held)
+        return lost
+
+
+def _known_dead(held: Held) -> bool:
+    return held.host == host_id() and held.supervisor is not None and not Identity(**held.supervisor).alive()
+
+
+def _end_supervisor(held: Held) -> None:
+    """One that hangs or was stopped must not wake up again."""
+    if held.host == host_id() and held.supervisor is not None and (identity := Identity(**held.supervisor)).alive():
+        os.kill(identity.pid, signal.SIGKILL)
+
+
+def host_id() -> str:
+    """What tells this machine from others: a pid only means something here."""
+    return socket.gethostname()

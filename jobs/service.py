@@ -1,0 +1,219 @@
+"""The use cases: what a client may ask for, in the domain's words. Knows no HTTP, no sockets, no JSON representation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jobs.clock import now_ms
+from jobs.errors import JobNotFound, TemplateNotFound, Unavailable
+from jobs.fence import Workspace
+from jobs.logs import Logs
+from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, Submission, Worker
+from jobs.recipes import JobTypeInfo, Recipes
+from jobs.store import IdempotencyKey, JobCounts, JobFilter, NewJob, Store, Submitted
+from jobs.templates import Template, TemplateCatalog, load_templates
+
+RAW_BYTES = 1 << 20
+
+
+class Changes(Protocol):
+    """Waits for the store to change. Take `version` before reading the store, so that nothing is missed in between."""
+
+    @property
+    def version(self) -> int: ...
+
+    def wait(self, seen: int, timeout: float) -> None:
+        """Until the version is another than `seen`, or the time (seconds) is over."""
+
+
+@dataclass(frozen=True)
+class LogLine:
+    seq: int
+    at: int
+    stream: Stream
+    text: str
+
+
+@dataclass(frozen=True)
+class LogPage:
+    lines: Sequence[LogLine]
+    next_seq: int
+    complete: bool
+    dropped: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class JobPage:
+    jobs: Sequence[Job]
+    next_cursor: str | None
+
+
+class Service:
+    def __init__(self, store: Store, logs: Logs, recipes: Recipes, changes: Changes, *, max_pending: int) -> None:
+        self._store = store
+        self._logs = logs
+        self._recipes = recipes
+        self._changes = changes
+        self._max_pending = max_pending
+
+    # -- jobs -------------------------------------------------------------------------------------------------------------
+
+    def submit(self, body: Mapping[str, Json], *, caller: Caller, idempotency_key: str | None = None) -> Submitted:
+        """`body` has passed the contract. Raises what `Recipes.expand` and `Store.submit` raise; nothing is stored then."""
+        submission = _to_submission(body)
+        return self._submit(submission, caller=caller, idempotency=_idempotency(idempotency_key, body, caller))
+
+    def retry(self, job_id: str, *, caller: Caller) -> Job:
+        job = self._store.retry(job_id)
+        return self._submit(Submission.from_json(job.submission), caller=caller, retry_of=job.id).job
+
+    def _submit(
+        self, submission: Submission, *, caller: Caller, idempotency: IdempotencyKey | None = None, retry_of: str | None = None
+    ) -> Submitted:
+        if idempotency and (earlier := self._store.replay(idempotency)) is not None:
+            # Before the recipe is looked at: a `create` that was accepted must stay accepted after its project is there.
+            return Submitted(earlier, replayed=True)
+        recipe = self._recipes.expand(submission)
+        new = NewJob(submission, recipe.queue, recipe.concurrency_key, recipe.project, caller.name, retry_of)
+        return self._store.submit(new, max_pending=self._max_pending, idempotency=idempotency)
+
+    def get(self, job_id: str, *, wait: float = 0) -> Job:
+        """The job, at once or when it has ended, after at most `wait` seconds. Raises JobNotFound."""
+        deadline = time.monotonic() + wait
+        while True:
+            seen = self._changes.version
+            job = self._store.get(job_id)
+            left = deadline - time.monotonic()
+            if job.ended or left <= 0:
+                return job
+            self._changes.wait(seen, left)
+
+    def list_jobs(self, wanted: JobFilter, *, limit: int, cursor: str | None) -> JobPage:
+        jobs = self._store.list_jobs(wanted, limit=limit + 1, cursor=cursor)
+        return JobPage(jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None)
+
+    def cancel(self, job_id: str, *, caller: Caller, force: bool) -> Job:
+        return self._store.request_cancel(job_id, by=caller.name, force=force)
+
+    def delete(self, job_id: str, *, caller: Caller) -> None:
+        self._store.delete(job_id, by=caller.name)
+
+    def history(self, job_id: str) -> list[JobEvent]:
+        return self._store.events(job_id)
+
+    # -- logs -------------------------------------------------------------------------------------------------------------
+
+    def log_page(self, job_id: str, *, after_seq: int, limit: int, tail: int | None, stream: Stream | None) -> LogPage:
+        """Raises JobNotFound."""
+        self._store.get(job_id)
+        # The state first: what it calls complete is all in the chunks that are read after it.
+        state = self._logs.state(job_id)
+        seq = max(0, state.lines - tail) if tail else after_seq
+        limit = tail or limit
+        lines: list[LogLine] = []
+        while len(lines) < limit and (chunks := self._logs.chunks(job_id, after_seq=seq, max_bytes=1 << 18)):
+            for chunk in chunks:
+                seq = _take_lines(chunk, lines, limit=limit, stream=stream, last=seq)
+        return LogPage(lines, seq + 1, state.complete and seq >= state.lines, state.dropped)
+
+    def raw_log(self, job_id: str, *, after_seq: int, tail: int | None, stream: Stream | None, follow: bool) -> Iterator[bytes]:
+        """The log as it was written; with `follow`, until the job ends. Raises JobNotFound before the first byte."""
+        self._store.get(job_id)
+        seq = max(0, self._logs.state(job_id).lines - tail) if tail else after_seq
+        return self._raw_log(job_id, seq, stream, follow)
+
+    def _raw_log(self, job_id: str, seq: int, stream: Stream | None, follow: bool) -> Iterator[bytes]:
+        while True:
+            seen = self._changes.version
+            try:
+                state = self._logs.state(job_id)
+            except JobNotFound:  # deleted while it was read
+                return
+            chunks = self._logs.chunks(job_id, after_seq=seq, max_bytes=RAW_BYTES)
+            for chunk in chunks:
+                if chunk.first_seq > seq + 1:
+                    yield _gap(seq + 1, chunk.first_seq - 1)
+                seq = chunk.next_seq - 1
+                if stream is None or chunk.stream is stream:
+                    yield chunk.data
+            if not chunks and (state.complete or not follow):
+                return
+            if not chunks:
+                self._changes.wait(seen, 60)
+
+    # -- the rest ---------------------------------------------------------------------------------------------------------
+
+    def job_types(self) -> list[JobTypeInfo]:
+        return self._recipes.job_types()
+
+    def templates(self) -> TemplateCatalog:
+        return load_templates(self.workspace.root)
+
+    def template(self, name: str) -> Template:
+        """Raises TemplateNotFound."""
+        try:
+            return self.templates().get(name)
+        except TemplateNotFound:
+            # The name is in the address here, not in a body that a pointer could point into.
+            raise TemplateNotFound(name, pointer=None) from None
+
+    @property
+    def workspace(self) -> Workspace:
+        return self._recipes.workspace
+
+    def counts(self) -> JobCounts:
+        return self._store.counts()
+
+    def workers(self) -> list[Worker]:
+        return self._store.workers()
+
+    def check_ready(self) -> None:
+        """Raises Unavailable when the store, or every worker, is gone."""
+        if not any(worker.alive for worker in self._store.workers()):
+            raise Unavailable("No worker is alive.")
+
+
+def _take_lines(chunk: LogChunk, lines: list[LogLine], *, limit: int, stream: Stream | None, last: int) -> int:
+    """Append the chunk's lines until there are `limit`; gives the number of the last line that was looked at."""
+    if stream is not None and chunk.stream is not stream:
+        return last if len(lines) >= limit else chunk.next_seq - 1
+    for seq, text in enumerate(chunk.texts(), chunk.first_seq):
+        if len(lines) >= limit:
+            return last
+        lines.append(LogLine(seq, chunk.at, chunk.stream, text))
+        last = seq
+    return last
+
+
+def _gap(first: int, last: int) -> bytes:
+    return f"[runcast: lines {first} to {last} are gone, the log was too long]\n".encode()
+
+
+def _to_submission(body: Mapping[str, Json]) -> Submission:
+    return Submission(
+        type=JobType(body["type"]),
+        params=body["params"],
+        priority=body.get("priority", 0),
+        queue=body.get("queue"),
+        labels=tuple(body.get("labels", ())),
+        timeout_seconds=body.get("timeout_seconds"),
+        max_attempts=body.get("max_attempts", 1),
+        concurrency_key=body.get("concurrency_key"),
+    )
+
+
+def _idempotency(key: str | None, body: Mapping[str, Json], caller: Caller) -> IdempotencyKey | None:
+    if key is None:
+        return None
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return IdempotencyKey(caller.name, key, hashlib.sha256(canonical.encode()).hexdigest())
+
+
+def oldest_pending_seconds(counts: JobCounts) -> float | None:
+    """How long the oldest pending job has waited."""
+    return None if counts.oldest_pending_ms is None else max(0, now_ms() - counts.oldest_pending_ms) / 1000

@@ -1,0 +1,341 @@
+"""Runs one job: starts its command, stores what it prints, obeys cancel and timeout, and ends it, tree and all.
+
+A supervisor is a process of its own, forked for one job. It talks to the store only, outlives whoever started it, and writes under its lease: when that is
+gone, so is its job, and it ends what it runs without a word. It never talks to a client and never starts a second command.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jobs.clock import now_ms
+from jobs.database import Database
+from jobs.errors import LeaseLost, RuncastError, Unavailable
+from jobs.feed import Feed, open_feed
+from jobs.leases import Assignment, CancelRequest, Lease, Leases, Outcome, failure
+from jobs.logs import LogWriter
+from jobs.model import LogChunk, Progress, Reason, Status, Stream
+from jobs.output import Block, Masker, OutputPipeline, Watcher
+from jobs.process import Command, Exit, Identity, Process, become_subreaper
+from jobs.progress import ProgressTracker
+from jobs.recipes import Recipe, Recipes, job_environment
+from jobs.settings import Settings
+
+T = TypeVar("T")
+logger = logging.getLogger("runcast.supervisor")
+
+FLUSH_SECONDS = 0.02
+FLUSH_BYTES = 1 << 18
+PROGRESS_SECONDS = 0.1
+LOOK_SECONDS = 0.05
+"""How often the store is asked whether somebody wants the job to end."""
+DRAIN_SECONDS = 2.0
+"""How long the output is read on after the command's end while some descendant holds it open."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why the job is being ended before its time, and when it is killed."""
+
+    status: Status
+    reason: Reason
+    cause: str
+    kill_at: float
+
+
+def supervise(settings: Settings, recipes: Recipes, lease: Lease) -> None:
+    """The whole life of a supervisor process, after the fork."""
+    become_subreaper()
+    database = Database(settings.url)
+    leases = Leases(database)
+    assignment = _insist(lambda: leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__))
+    folder = Path(tempfile.mkdtemp(prefix="runcast-job-"))
+    try:
+        outcome = _run(settings, recipes, lease, assignment, leases=leases, folder=folder)
+    finally:
+        # Before the end is written: who sees the end finds nothing left.
+        shutil.rmtree(folder, ignore_errors=True)
+    _insist(lambda: leases.end(lease, outcome))
+
+
+def _run(settings: Settings, recipes: Recipes, lease: Lease, assignment: Assignment, *, leases: Leases, folder: Path) -> Outcome:
+    try:
+        recipe = recipes.expand(assignment.submission)
+        environment = job_environment(os.environ, recipe=recipe, marker=lease.marker)
+        command = Command(recipe.command(folder), recipe.cwd, environment, recipe.pty)
+        process = Process.start(command)
+    except (RuncastError, OSError) as error:
+        return Outcome(Status.FAILED, "the command could not be started", Reason.START_ERROR, error=failure(str(error)))
+    log = JobLog(leases.database, lease, assignment, recipe=recipe, cap=settings.log_cap)
+    run = Run(settings, lease, leases=leases, recipe=recipe, process=process, log=log)
+    try:
+        _insist(lambda: leases.update(lease, process_group=process.pid))
+        return run.until_end()
+    finally:
+        run.leave_nothing()
+
+
+class JobLog:
+    """What the job prints, on its way to the store: masked, cut into lines, batched, with the progress that is read from it."""
+
+    def __init__(self, database: Database, lease: Lease, assignment: Assignment, *, recipe: Recipe, cap: int) -> None:
+        self._database = database
+        self._writer = LogWriter(lease, first_seq=assignment.first_seq, cap=cap)
+        self._watcher = Watcher(patterns=recipe.progress, ready=recipe.ready)
+        self._tracker = ProgressTracker()
+        self._secrets = [os.environ[name].encode() for name in recipe.secrets]
+        self._pipelines: dict[Stream, OutputPipeline] = {}
+        self._chunks: list[LogChunk] = []
+        self._values: dict[str, Any] = {}
+        self._pending_bytes = 0
+        self._flushed = 0.0
+        self._progress: Progress | None = None
+        self._progress_written = 0.0
+
+    def feed(self, stream: Stream, data: bytes) -> None:
+        self._add(stream, self._pipeline(stream).feed(data))
+        if self._pending_bytes >= FLUSH_BYTES:
+            self.flush()
+
+    def end(self, stream: Stream) -> None:
+        self._add(stream, self._pipeline(stream).end())
+
+    def due(self) -> float | None:
+        """When something waits to be stored (monotonic time); None while nothing does. Output after a pause is due at once."""
+        if self._chunks or self._values:
+            return self._flushed + FLUSH_SECONDS
+        if self._progress is not None:
+            return self._progress_written + PROGRESS_SECONDS
+        return None
+
+    def flush(self, *, last: bool = False) -> None:
+        """Store what waits. Raises LeaseLost."""
+        now = time.monotonic()
+        values = self._values
+        if self._progress is not None and (last or now >= self._progress_written + PROGRESS_SECONDS):
+            values = {**values, "progress_percent": self._progress.percent, "progress_message": self._progress.message}
+            self._progress, self._progress_written = None, now
+        if self._chunks or values:
+            chunks = self._chunks
+            _insist(lambda: self._database.write(lambda connection: self._writer.write(connection, chunks, values), durable=False))
+            self._writer.written(chunks)
+        self._chunks, self._values, self._pending_bytes = [], {}, 0
+        self._flushed = time.monotonic()
+
+    def _pipeline(self, stream: Stream) -> OutputPipeline:
+        if stream not in self._pipelines:
+            self._pipelines[stream] = OutputPipeline(stream=stream, masker=Masker(self._secrets), watcher=self._watcher)
+        return self._pipelines[stream]
+
+    def _add(self, stream: Stream, blocks: list[Block]) -> None:
+        at = now_ms()
+        for block in blocks:
+            self._chunks.append(self._writer.chunk(lines=block.lines, at=at, stream=stream, data=block.data))
+            self._pending_bytes += len(block.data)
+        seen = self._watcher.take()
+        if seen.progress is not None:
+            self._progress = self._tracker.offer(seen.progress) or self._progress
+        if seen.ready is not None:
+            self._values["ready_at"] = at
+            if seen.ready:
+                self._values["result"] = dict(seen.ready)
+        if seen.result is not None:
+            self._values["result"] = seen.result
+
+
+class Run:
+    """One running command, until it and all that came from it are gone."""
+
+    def __init__(self, settings: Settings, lease: Lease, *, leases: Leases, recipe: Recipe, process: Process, log: JobLog) -> None:
+        self._lease = lease
+        self._leases = leases
+        self._recipe = recipe
+        self._process = process
+        self._log = log
+        self._started = time.monotonic()
+        self._sign_every = settings.lease_seconds / 4
+        self._signed = self._started
+        self._looked = self._started
+        self._feed: Feed = open_feed(settings.url)
+        self._ending: Ending | None = None
+        self._killed = False
+        self._exit: Exit | None = None
+        self._exited = 0.0
+        self._selector = selectors.DefaultSelector()
+        for fd, stream in process.outputs.items():
+            self._selector.register(fd, selectors.EVENT_READ, stream)
+        self._wakeup = _wake_on_child(self._selector)
+
+    def until_end(self) -> Outcome:
+        """Raises LeaseLost."""
+        while not self._over():
+            self._read(self._timeout())
+            self._notice_exit()
+            self._sign()
+            self._look()
+            self._enforce()
+            due = self._log.due()
+            if due is not None and time.monotonic() >= due:
+                self._log.flush()
+        self._sweep()
+        self._log.flush(last=True)
+        return self._outcome()
+
+    def leave_nothing(self) -> None:
+        """Whatever happened: end all that still runs, and let go of everything."""
+        self._sweep()
+        self._process.close()
+        self._feed.close()
+        self._selector.close()
+        _forget_wakeup(self._wakeup)
+
+    # -- the steps of the loop ------------------------------------------------------------------------------------------
+
+    def _over(self) -> bool:
+        if self._exit is None:
+            return False
+        if self._ending is not None:
+            # The command has obeyed; what it had started gets the rest of the grace period, too.
+            return self._killed or not self._process.remaining()
+        # Output that a descendant holds open is read on for a while, but not for ever.
+        drained = not self._process.outputs or time.monotonic() > self._exited + DRAIN_SECONDS
+        return drained or not self._process.remaining()
+
+    def _timeout(self) -> float:
+        moments = [self._signed + self._sign_every, self._looked + LOOK_SECONDS]
+        if (due := self._log.due()) is not None:
+            moments.append(due)
+        if self._ending is not None and not self._killed:
+            moments.append(self._ending.kill_at)
+        return max(0.0, min(moments) - time.monotonic())
+
+    def _read(self, timeout: float) -> None:
+        for key, _ in self._selector.select(timeout):
+            if key.fd == self._wakeup[0]:
+                os.read(key.fd, 4096)
+            else:
+                self._read_output(key.fd, key.data)
+
+    def _read_output(self, fd: int, stream: Stream) -> bool:
+        data = self._process.read(fd)
+        if data is None:
+            self._selector.unregister(fd)
+            self._log.end(stream)
+            return False
+        if data:
+            self._log.feed(stream, data)
+        return bool(data)
+
+    def _notice_exit(self) -> None:
+        if self._exit is None and (ended := self._process.poll()) is not None:
+            self._exit, self._exited = ended, time.monotonic()
+
+    def _sign(self) -> None:
+        now = time.monotonic()
+        if now >= self._signed + self._sign_every:
+            self._signed = now
+            _insist(lambda: self._leases.update(self._lease))
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now < self._looked + LOOK_SECONDS:
+            return
+        self._looked = now
+        if self._feed.changed() and (request := _insist(lambda: self._leases.cancel_request(self._lease))) is not None:
+            self._begin_cancel(request)
+        timeout = self._recipe.timeout
+        if timeout is not None and now >= self._started + timeout and self._exit is None:
+            self._begin(Ending(Status.FAILED, Reason.TIMEOUT, f"timed out after {timeout:g} seconds", now + self._recipe.stop_grace))
+
+    def _begin_cancel(self, request: CancelRequest) -> None:
+        by = request.by or "the stopping server"
+        now = time.monotonic()
+        self._begin(Ending(Status.CANCELLED, request.reason, f"cancelled by {by}", now + self._recipe.stop_grace))
+        if request.forced and not self._killed and self._exit is None:
+            self._kill()
+
+    def _begin(self, ending: Ending) -> None:
+        if self._ending is None and self._exit is None:
+            self._ending = ending
+            self._process.signal(signal.Signals[self._recipe.stop_signal])
+            # One that was stopped (SIGSTOP, or by its terminal) could not obey otherwise.
+            self._process.signal(signal.SIGCONT)
+
+    def _enforce(self) -> None:
+        if self._ending is not None and not self._killed and time.monotonic() >= self._ending.kill_at:
+            self._kill()
+
+    def _kill(self) -> None:
+        self._killed = True
+        self._process.signal(signal.SIGKILL)
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """End what is left of the tree, then read what it had still written."""
+        while not self._process.sweep():
+            self._sign()
+            time.sleep(0.002)
+        self._notice_exit()
+        for fd, stream in list(self._process.outputs.items()):
+            while self._read_output(fd, stream):
+                pass
+            if fd in self._process.outputs:
+                # Nobody is left who could write, and nothing is left to read.
+                self._selector.unregister(fd)
+                self._log.end(stream)
+        self._process.close()
+
+    def _outcome(self) -> Outcome:
+        ended = self._exit
+        assert ended is not None
+        facts: Mapping[str, Any] = {"exit_code": ended.code, "signal": ended.signal}
+        if self._ending is not None:
+            error = failure(f"The job {self._ending.cause}.") if self._ending.status is Status.FAILED else None
+            return Outcome(self._ending.status, self._ending.cause, self._ending.reason, error=error, **facts)
+        if ended.code == 0:
+            return Outcome(Status.COMPLETED, "exited with code 0", **facts)
+        if ended.code is not None:
+            cause = f"exited with code {ended.code}"
+            return Outcome(Status.FAILED, cause, Reason.EXIT_CODE, error=failure(f"The command {cause}."), **facts)
+        cause = f"was ended by {ended.signal}"
+        return Outcome(Status.FAILED, cause, Reason.SIGNAL, error=failure(f"The command {cause}."), **facts)
+
+
+def _insist(work: Callable[[], T]) -> T:
+    """Do it, and again while the store does not answer: a job must not suffer from that. The job's pipes fill up meanwhile, and it waits."""
+    warned = False
+    while True:
+        try:
+            return work()
+        except Unavailable as error:
+            if not warned:
+                logger.warning("%s Trying on.", error)
+                warned = True
+            time.sleep(0.5)
+
+
+def _wake_on_child(selector: selectors.BaseSelector) -> tuple[int, int]:
+    """Make the end of a child end `select`."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+    os.set_blocking(writer, False)
+    signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    selector.register(reader, selectors.EVENT_READ, None)
+    return reader, writer
+
+
+def _forget_wakeup(pipe: tuple[int, int]) -> None:
+    signal.set_wakeup_fd(-1)
+    for fd in pipe:
+        os.close(fd)

@@ -1,0 +1,184 @@
+"""The worker: a small single-threaded process with everything imported, from which the dispatcher and every supervisor are forked.
+
+It opens no database and does no work of its own, so a fork of it is cheap and clean. A supervisor outlives it; the dispatcher does not.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from jobs.dispatcher import Dispatcher
+from jobs.errors import LeaseLost, OperatorError
+from jobs.leases import Lease
+from jobs.recipes import Recipes
+from jobs.settings import Settings
+from jobs.supervisor import supervise
+
+logger = logging.getLogger("runcast.worker")
+
+RESTART_SECONDS = 1.0
+
+
+def run(settings: Settings, *, lifeline: int | None = None) -> int:
+    """Until SIGTERM or SIGINT; gives the exit status. `lifeline` is a pipe whose end means that whoever started us is gone. Raises OperatorError."""
+    recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
+    # What is there now stays there for all forks: the collector need not look at it again, nor copy its pages.
+    gc.collect()
+    gc.freeze()
+    return Worker(settings, recipes, lifeline=lifeline).run()
+
+
+class Worker:
+    def __init__(self, settings: Settings, recipes: Recipes, *, lifeline: int | None) -> None:
+        self._settings = settings
+        self._recipes = recipes
+        self._lifeline = lifeline
+        self._channel: socket.socket | None = None
+        self._dispatcher = 0
+        self._stopping = False
+        self._selector = selectors.DefaultSelector()
+        self._received = b""
+
+    def run(self) -> int:
+        self._wakeup, writer = socket.socketpair()
+        self._wakeup.setblocking(False)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._stop)
+        signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._drain_wakeup)
+        if self._lifeline is not None:
+            self._selector.register(self._lifeline, selectors.EVENT_READ, self._let_go)
+        self._start_dispatcher()
+        while self._dispatcher or not self._stopping:
+            for key, _ in self._selector.select():
+                key.data()
+            self._reap()
+        return 0
+
+    def _stop(self, _signum: int, _frame: object) -> None:
+        self._stopping = True
+        if self._dispatcher:
+            os.kill(self._dispatcher, signal.SIGTERM)
+
+    def _let_go(self) -> None:
+        """Whoever started us was killed: leave the jobs as they are; the next start finds them."""
+        logger.warning("The server that started this worker is gone; its jobs run on.")
+        sys.stderr.flush()
+        os._exit(1)
+
+    def _drain_wakeup(self) -> None:
+        self._wakeup.recv(4096)
+
+    # -- the dispatcher ---------------------------------------------------------------------------------------------------
+
+    def _start_dispatcher(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._dispatcher = self._fork(lambda: self._dispatch(theirs), keep=theirs, drop=ours)
+        theirs.close()
+        self._channel = ours
+        self._received = b""
+        self._selector.register(ours, selectors.EVENT_READ, self._hear)
+
+    def _dispatch(self, channel: socket.socket) -> None:
+        def hand_over(lease: Lease) -> None:
+            channel.sendall(json.dumps(lease.__dict__).encode() + b"\n")
+
+        Dispatcher(self._settings, hand_over=hand_over, channel=channel).run()
+
+    def _hear(self) -> None:
+        assert self._channel is not None
+        data = self._channel.recv(1 << 16)
+        if not data:
+            self._selector.unregister(self._channel)
+            self._channel.close()
+            self._channel = None
+            return
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            lease = Lease(**json.loads(line))
+            self._fork(lambda lease=lease: self._supervise(lease))  # type: ignore[misc]
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._dispatcher:
+                self._dispatcher = 0
+                self._restart_dispatcher(status)
+
+    def _restart_dispatcher(self, status: int) -> None:
+        if self._channel is not None:
+            self._hear()  # what it had still handed over
+        if self._stopping:
+            return
+        logger.warning("The dispatcher ended (%s); starting it again.", os.waitstatus_to_exitcode(status))
+        if os.waitstatus_to_exitcode(status) > 0:
+            time.sleep(RESTART_SECONDS)
+        self._start_dispatcher()
+
+    # -- forks ------------------------------------------------------------------------------------------------------------
+
+    def _supervise(self, lease: Lease) -> None:
+        os.setsid()
+        try:
+            supervise(self._settings, self._recipes, lease)
+        except LeaseLost as error:
+            logger.warning("%s", error)
+
+    def _fork(self, main: Callable[[], None], *, keep: socket.socket | None = None, drop: socket.socket | None = None) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 1
+        try:
+            self._become_child(keep, drop)
+            main()
+            status = 0
+        except BaseException:
+            logger.exception("A process of the worker failed.")
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _become_child(self, keep: socket.socket | None, drop: socket.socket | None) -> None:
+        signal.set_wakeup_fd(-1)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(signum, signal.SIG_DFL)
+        self._selector.close()
+        self._wakeup.close()
+        for end in (self._channel, drop):
+            if end is not None and end is not keep:
+                end.close()
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+
+
+def main() -> int:
+    """`python -m jobs.worker`, as `serve` starts it: settings on standard input, the lifeline's descriptor as argument."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    settings = Settings.from_json(json.loads(os.environ.pop("RUNCAST_SETTINGS")))
+    lifeline = os.environ.pop("RUNCAST_LIFELINE", None)
+    try:
+        return run(settings, lifeline=int(lifeline) if lifeline else None)
+    except OperatorError as error:
+        print(f"runcast: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
