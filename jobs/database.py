@@ -8,7 +8,8 @@ moments of them not that of the machine.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,9 +33,30 @@ class Database:
         self.url = url
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(url, busy_seconds) if self.is_sqlite else create_engine(url, pool_pre_ping=True)
+        self._rehearsing: Connection | None = None
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Whatever is read and written inside is undone. What it is for: compiled statements are kept, and a fork inherits them."""
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(writes=True)
+            with connection.begin() as transaction:
+                self._rehearsing = connection
+                try:
+                    yield
+                finally:
+                    self._rehearsing = None
+                    transaction.rollback()
+        self.close()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process; the parent must have closed before."""
+        self._engine.dispose(close=False)
 
     def read(self, work: Work[T]) -> T:
         """Run `work` in one consistent view. Raises Unavailable."""
+        if self._rehearsing is not None:
+            return work(self._rehearsing)
         try:
             with self._engine.connect() as connection:
                 return work(connection)
@@ -43,6 +65,8 @@ class Database:
 
     def write(self, work: Work[T], *, durable: bool = True) -> T:
         """Run `work` in one transaction, undone when it raises. Raises Unavailable."""
+        if self._rehearsing is not None:
+            return work(self._rehearsing)
         try:
             with self._engine.connect() as connection:
                 if self.is_sqlite:

@@ -24,12 +24,13 @@ from jobs.errors import LeaseLost, RuncastError, Unavailable
 from jobs.feed import Feed, open_feed
 from jobs.leases import Assignment, CancelRequest, Lease, Leases, Outcome, failure
 from jobs.logs import LogWriter
-from jobs.model import LogChunk, Progress, Reason, Status, Stream
+from jobs.model import JobType, LogChunk, Progress, Reason, Status, Stream, Submission
 from jobs.output import Block, Masker, OutputPipeline, Watcher
 from jobs.process import Command, Exit, Identity, Process, become_subreaper
 from jobs.progress import ProgressTracker
 from jobs.recipes import Recipe, Recipes, job_environment
 from jobs.settings import Settings
+from jobs.store import NewJob, Store
 
 T = TypeVar("T")
 logger = logging.getLogger("runcast.supervisor")
@@ -53,10 +54,28 @@ class Ending:
     kill_at: float
 
 
-def supervise(settings: Settings, recipes: Recipes, lease: Lease) -> None:
+def rehearse(database: Database) -> None:
+    """Do once, without effect, what every supervisor does with the store, so that the forks need not compile its statements anew."""
+    task = Submission(JobType.TASK, {"task": "rehearsal"})
+    with database.rehearsal():
+        leases = Leases(database)
+        Store(database).submit(NewJob(task, "rehearsal", None, None, "rehearsal"), max_pending=1 << 30)
+        (lease,) = leases.claim(worker_id="rehearsal", host="", queues=["rehearsal"], slots=1)
+        leases.take(lease, supervisor={})
+        leases.update(lease, process_group=0)
+        leases.cancel_request(lease)
+        writer = LogWriter(lease, first_seq=1, cap=1 << 20)
+        progress = {"progress_percent": 1.0, "progress_message": ""}
+        for values in ({}, progress):
+            chunk = writer.chunk(lines=1, at=0, stream=Stream.STDOUT, data=b"\n")
+            database.write(lambda connection, chunk=chunk, values=values: writer.write(connection, [chunk], values))  # type: ignore[misc]
+        leases.end(lease, Outcome(Status.COMPLETED, "rehearsal"))
+
+
+def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, database: Database) -> None:
     """The whole life of a supervisor process, after the fork."""
     become_subreaper()
-    database = Database(settings.url)
+    database.after_fork()
     leases = Leases(database)
     assignment = _insist(lambda: leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__))
     folder = Path(tempfile.mkdtemp(prefix="runcast-job-"))

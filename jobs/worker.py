@@ -1,6 +1,6 @@
 """The worker: a small single-threaded process with everything imported, from which the dispatcher and every supervisor are forked.
 
-It opens no database and does no work of its own, so a fork of it is cheap and clean. A supervisor outlives it; the dispatcher does not.
+It keeps no database open and does no work of its own, so a fork of it is cheap and clean. A supervisor outlives it; the dispatcher does not.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import sys
 import time
 from collections.abc import Callable
 
+from jobs.database import Database
 from jobs.dispatcher import Dispatcher
 from jobs.errors import LeaseLost, OperatorError
 from jobs.leases import Lease
 from jobs.recipes import Recipes
 from jobs.settings import Settings
-from jobs.supervisor import supervise
+from jobs.supervisor import rehearse, supervise
 
 logger = logging.getLogger("runcast.worker")
 
@@ -31,15 +32,18 @@ RESTART_SECONDS = 1.0
 def run(settings: Settings, *, lifeline: int | None = None) -> int:
     """Until SIGTERM or SIGINT; gives the exit status. `lifeline` is a pipe whose end means that whoever started us is gone. Raises OperatorError."""
     recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
+    database = Database(settings.url)
+    rehearse(database)
     # What is there now stays there for all forks: the collector need not look at it again, nor copy its pages.
     gc.collect()
     gc.freeze()
-    return Worker(settings, recipes, lifeline=lifeline).run()
+    return Worker(settings, recipes, database=database, lifeline=lifeline).run()
 
 
 class Worker:
-    def __init__(self, settings: Settings, recipes: Recipes, *, lifeline: int | None) -> None:
+    def __init__(self, settings: Settings, recipes: Recipes, *, database: Database, lifeline: int | None) -> None:
         self._settings = settings
+        self._database = database
         self._recipes = recipes
         self._lifeline = lifeline
         self._channel: socket.socket | None = None
@@ -136,7 +140,7 @@ class Worker:
     def _supervise(self, lease: Lease) -> None:
         os.setsid()
         try:
-            supervise(self._settings, self._recipes, lease)
+            supervise(self._settings, self._recipes, lease, database=self._database)
         except LeaseLost as error:
             logger.warning("%s", error)
 
