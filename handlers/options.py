@@ -1,0 +1,154 @@
+"""What the command line accepts: options made of the settings' fields, and a submission's params made of `key=value` arguments. No I/O."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+
+from jobs.model import Json
+from jobs.settings import ENV_PREFIX, Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+AGO = re.compile(r"(\d+)\s*([smhdw])")
+AGO_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+_TYPES: Mapping[type, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
+
+
+class _Words(click.types.StringParamType):
+    """A text of which a variable may hold several, with commas between."""
+
+    envvar_list_splitter = ","
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [word.strip() for word in rv.split(",") if word.strip()]
+
+
+def settings_options(*, leave_out: Iterable[str] = ()) -> Callable[[Command], Command]:
+    """An option and a `RUNCAST_*` variable for every field of the settings, in their order. Those of secrets are variables only."""
+    left_out = frozenset(leave_out)
+
+    def decorate(command: Command) -> Command:
+        hints = get_type_hints(Settings)
+        for item in reversed(fields(Settings)):  # decorators apply from the last to the first
+            if item.name not in left_out and not item.metadata.get("secret"):
+                command = _option(item, hints[item.name])(command)
+        return command
+
+    return decorate
+
+
+def settings_from(given: Mapping[str, Any]) -> Settings:
+    """The settings: options first, then secrets' variables, then the defaults. Raises OperatorError when they make no sense."""
+    values = {name: value for name, value in given.items() if value not in (None, ())}
+    for item in fields(Settings):
+        if item.metadata.get("secret") and (secret := os.environ.get(variable(item.name))):
+            values[item.name] = secret
+    return Settings(**values)
+
+
+def variable(name: str) -> str:
+    """The variable of a setting, such as `RUNCAST_DATA_DIR`."""
+    return ENV_PREFIX + name.upper()
+
+
+def _option(item: Field[Any], hint: Any) -> Callable[[Command], Command]:
+    """Without a default of its own, so that the settings' own default holds wherever nothing was given."""
+    default = _default_in_words(item)
+    origin = f"[variable: {variable(item.name)}{default and f'; default: {default}'}]"
+    declared: dict[str, Any] = {"help": f"{item.metadata['help']}  {origin}", "envvar": variable(item.name)}
+    if get_origin(hint) is tuple:
+        declared |= {"type": _Words(), "multiple": True, "metavar": "TEXT"}
+    elif hint is bool:
+        declared |= {"is_flag": True, "default": None}
+    else:
+        declared["type"] = _TYPES[_plain(hint)]
+    return click.option("--" + item.name.replace("_", "-"), item.name, **declared)
+
+
+def _plain(hint: Any) -> type:
+    """`Path` for `Path | None`."""
+    plain = [arm for arm in get_args(hint) or (hint,) if arm is not type(None)]
+    return plain[0] if isinstance(plain[0], type) else str
+
+
+def _default_in_words(item: Field[Any]) -> str:
+    default = item.default_factory() if item.default_factory is not MISSING else item.default
+    if isinstance(default, tuple):
+        return ", ".join(default)
+    return "" if default is None or isinstance(default, bool) else str(default)
+
+
+def split_pairs(pairs: Iterable[str]) -> dict[str, str]:
+    """`key=value` arguments as texts. A key that is given twice, or has no value, is a usage error."""
+    texts: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise click.UsageError(f"{pair!r} is not of the form key=value.")
+        if key in texts:
+            raise click.UsageError(f"{key!r} is given twice.")
+        texts[key] = text
+    return texts
+
+
+def typed(texts: Mapping[str, str], schema: Mapping[str, Json] | None) -> dict[str, Json]:
+    """The texts as the JSON values that a schema of an object asks for.
+
+    What may be a string stays one (`version=1.0`); anything else is read as JSON (`clean=true`, `args=["-v"]`), and where that fails
+    stays a text, so that the server can say what is wrong with it.
+    """
+    properties = (schema or {}).get("properties") or {}
+    return {key: _typed(text, properties.get(key)) for key, text in texts.items()}
+
+
+def _typed(text: str, schema: Json) -> Json:
+    if isinstance(schema, dict) and _may_be_string(schema):
+        return text
+    try:
+        return json.loads(text, parse_constant=_not_json)
+    except ValueError:
+        return text
+
+
+def _may_be_string(schema: Mapping[str, Json]) -> bool:
+    if "type" in schema:
+        types = schema["type"]
+        return "string" in (types if isinstance(types, list) else [types])
+    allowed = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    return any(isinstance(value, str) for value in allowed) or bool({"pattern", "minLength", "maxLength", "format"} & schema.keys())
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def read_object(text: str) -> dict[str, Json]:
+    """A JSON object given as one argument; anything else is a usage error."""
+    try:
+        value = json.loads(text, parse_constant=_not_json)
+    except ValueError as error:
+        raise click.UsageError(f"--params is not JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise click.UsageError('--params must be a JSON object, such as \'{"config": "debug"}\'.')
+    return value
+
+
+def read_time(text: str) -> str:
+    """A time for the contract, from RFC 3339 or from an age such as `90m` or `2d`."""
+    if ago := AGO.fullmatch(text.strip()):
+        return (datetime.now(UTC) - timedelta(**{AGO_UNITS[ago[2]]: int(ago[1])})).isoformat(timespec="milliseconds")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.UsageError(f"{text!r} is neither a time such as 2026-11-23T09:00:00Z nor an age such as 90m.") from error
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
