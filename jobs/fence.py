@@ -128,7 +128,7 @@ def copy_workspace(target: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         copy = Path(scratch) / target.name
-        shutil.copytree(SHIPPED, copy, ignore=shutil.ignore_patterns("__pycache__", "_build"))
+        shutil.copytree(SHIPPED, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "_build"))
         (copy / ENTRY_POINT).chmod(0o755)  # packages do not keep the executable bit
         try:
             copy.rename(target)

@@ -34,7 +34,7 @@ class Inputs:
         self._task = task
         self._workspace = workspace
         self._rules = task.properties
-        _reject([fault for error in task.validator.iter_errors(given) for fault in _faults(error)])
+        _reject(_schema_faults(task, given))
         values = {**task.defaults, **given}
         self._values = {name: value for name, value in values.items() if name in self._rules and value is not None}
         _reject(list(self._misfits()))
@@ -125,6 +125,13 @@ def _text_misfit(item: Json) -> str | None:
     if item is None or isinstance(item, list | dict):
         return "must be a text, a number or a truth value"
     return "must be a finite number" if isinstance(item, float) and not math.isfinite(item) else None
+
+
+def _schema_faults(task: Task, given: Mapping[str, Json]) -> list[Fault]:
+    try:
+        return [fault for error in task.validator.iter_errors(given) for fault in _faults(error)]
+    except ValueError:  # the validator's own limit of nesting
+        return [_fault("is nested too deeply")]
 
 
 def _faults(error: jsonschema_rs.ValidationError) -> Iterator[Fault]:
