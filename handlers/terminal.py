@@ -174,6 +174,8 @@ class LiveLog(AbstractContextManager["LiveLog"]):
             self._show_progress(data["percent"], data["message"])
         elif event.name == "status":
             self._describe(data["status"])
+            if data["status"] == Status.RUNNING:
+                self._show_progress(None, None)  # what it waited for is no longer true, nor how far an attempt before came
         elif event.name == "subscribed":
             self._show_job(data["job"])
         elif remark := _remark(event):
@@ -186,7 +188,7 @@ class LiveLog(AbstractContextManager["LiveLog"]):
         self._show_progress(job["progress"]["percent"], f"waits {waits}" if waits else job["progress"]["message"])
 
     def _describe(self, status: str) -> None:
-        self._bar.update(self._task, description=f"[bold]{escape(self._what)}[/] [{STYLES[status]}]{status}[/]", message="")
+        self._bar.update(self._task, description=f"[bold]{escape(self._what)}[/] [{STYLES[status]}]{status}[/]")
 
     def _show_progress(self, percent: float | None, message: str | None) -> None:
         total = None if percent is None else 100

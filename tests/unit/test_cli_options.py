@@ -1,0 +1,175 @@
+"""What the command line accepts, and what it makes of it. No server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import pytest
+
+from handlers.cli import NOT_FOR_WORKERS, main, serve, worker
+from handlers.options import read_object, read_time, settings_from, settings_options, split_pairs, typed
+from jobs.errors import OperatorError
+from jobs.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def scrubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("RUNCAST_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def settings() -> Callable[..., Settings]:
+    """The settings that a command line means."""
+
+    @click.command()
+    @settings_options()
+    def command(**given: object) -> Settings:
+        return settings_from(given)
+
+    def parse(*arguments: str) -> Settings:
+        parsed = command.main(list(arguments), standalone_mode=False)
+        assert isinstance(parsed, Settings)
+        return parsed
+
+    return parse
+
+
+def test_nothing_given_means_the_defaults(settings: Callable[..., Settings]) -> None:
+    assert settings() == Settings()
+
+
+def test_every_setting_is_an_option_and_a_variable_but_secrets_are_variables_only() -> None:
+    options = {option.name: option for option in serve.params if isinstance(option, click.Option)}
+    for item in fields(Settings):
+        if item.metadata.get("secret"):
+            assert item.name not in options
+            continue
+        option = options[item.name]
+        assert option.opts == ["--" + item.name.replace("_", "-")]
+        assert option.envvar == "RUNCAST_" + item.name.upper()
+        assert option.help and option.help.startswith(item.metadata["help"])
+
+
+def test_a_worker_accepts_what_concerns_it() -> None:
+    names = {item.name for item in fields(Settings)}
+    assert set(NOT_FOR_WORKERS) < names
+    assert {option.name for option in worker.params} == names - set(NOT_FOR_WORKERS) - {"token"}
+
+
+def test_every_type_of_setting(settings: Callable[..., Settings]) -> None:
+    given = settings("--port", "0", "--lease-seconds", "2.5", "--data-dir", "here", "--queue", "gpu", "--queue", "cpu", "--keep-jobs")
+    assert given == Settings(port=0, lease_seconds=2.5, data_dir=Path("here"), queue=("gpu", "cpu"), keep_jobs=True)
+
+
+def test_variables_count_and_options_win(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNCAST_PORT", "9001")
+    monkeypatch.setenv("RUNCAST_SLOTS", "7")
+    monkeypatch.setenv("RUNCAST_QUEUE", "gpu, cpu")
+    monkeypatch.setenv("RUNCAST_NO_WORKER", "1")
+    monkeypatch.setenv("RUNCAST_TOKEN", "s3cret")
+    given = settings("--port", "9002")
+    assert given == Settings(port=9002, slots=7, queue=("gpu", "cpu"), no_worker=True, token="s3cret")
+
+
+def test_settings_that_make_no_sense_are_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--port", "99999"]) == 2
+    assert capsys.readouterr().err == "runcast: --port must be between 0 and 65535.\n"
+    assert main(["serve", "--host", "0.0.0.0"]) == 2
+    assert "--allow-host" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["serve", "--port", "x"], ["submit"], ["submit", "bake"], ["list", "--status", "odd"], ["nonsense"]])
+def test_misuse_is_status_2_and_never_a_traceback(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Error: " in said.err
+    assert "Traceback" not in said.err
+
+
+def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from handlers.cli import runcast
+
+    for name in ["", *runcast.commands]:
+        assert main([*name.split(), "--help"]) == 0
+        assert capsys.readouterr().out.startswith(f"Usage: runcast {name}".rstrip())
+
+
+def test_pairs_may_hold_anything_after_the_first_equals_sign() -> None:
+    assert split_pairs(["app=x.kit", "define=A=1", "empty="]) == {"app": "x.kit", "define": "A=1", "empty": ""}
+
+
+@pytest.mark.parametrize("pairs", [["config"], ["=debug"], ["a=1", "a=2"]])
+def test_what_is_not_a_pair_is_misuse(pairs: list[str]) -> None:
+    with pytest.raises(click.UsageError):
+        split_pairs(pairs)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "version": {"type": "string"},
+        "config": {"enum": ["release", "debug"]},
+        "pattern": {"pattern": "^[0-9]+$"},
+        "clean": {"type": "boolean"},
+        "args": {"type": "array"},
+        "count": {"type": ["integer", "null"]},
+        "either": {"type": ["integer", "string"]},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        ("version=1.0", "1.0"),
+        ("version=true", "true"),
+        ("config=debug", "debug"),
+        ("pattern=12", "12"),
+        ("clean=true", True),
+        ("clean=yes", "yes"),
+        ('args=["--a", "b c"]', ["--a", "b c"]),
+        ("args=--a", "--a"),
+        ("count=3", 3),
+        ("count=null", None),
+        ("either=3", "3"),
+        ("unknown=3", 3),
+        ("unknown=three", "three"),
+        ("unknown=NaN", "NaN"),
+    ],
+)
+def test_a_value_is_what_the_schema_asks_for(pair: str, value: object) -> None:
+    key, _, _ = pair.partition("=")
+    assert typed(split_pairs([pair]), SCHEMA) == {key: value}
+
+
+def test_without_a_schema_json_is_json() -> None:
+    assert typed({"a": "1", "b": "x", "c": '{"d": []}'}, None) == {"a": 1, "b": "x", "c": {"d": []}}
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"a": NaN}'])
+def test_params_must_be_an_object(text: str) -> None:
+    with pytest.raises(click.UsageError):
+        read_object(text)
+
+
+def test_times_are_moments_or_ages() -> None:
+    assert read_time("2026-11-23T10:00:00+01:00") == "2026-11-23T09:00:00.000+00:00"
+    age = datetime.now(UTC) - datetime.fromisoformat(read_time("90m"))
+    assert 5400 <= age.total_seconds() < 5460
+    with pytest.raises(click.UsageError):
+        read_time("yesterday")
+
+
+def test_a_secret_needs_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNCAST_TOKEN", "s3cret")
+    assert settings_from({}).token == "s3cret"
+    with pytest.raises(OperatorError):
+        settings_from({"slots": 0})
