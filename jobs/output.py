@@ -95,7 +95,10 @@ class Masker:
 
 @dataclass(frozen=True)
 class Split:
-    """What a feed completed: whole lines, pieces of a line that is too long, and all texts that were shown, rewritten ones too."""
+    """What a feed completed: whole lines, pieces of a line that is too long, and all texts that were shown, rewritten ones too.
+
+    `unfinished` is the beginning of the newest rewrite.
+    """
 
     lines: bytes = b""
     pieces: tuple[bytes, ...] = ()
@@ -119,7 +122,7 @@ class LineSplitter:
             return self._feed_rewrites(text, cut)
         self._partial = text[cut:]
         lines = text[:cut]
-        return Split(lines, self._overflow(), shown=lines, unfinished=self._partial[-_GLANCE_BYTES:])
+        return Split(lines, self._overflow(), shown=lines)
 
     def end(self) -> Split:
         text, self._partial = self._partial, b""
@@ -132,7 +135,8 @@ class LineSplitter:
             lines = _RETURNS.sub(b"\r", _REWRITTEN.sub(b"", lines))
         self._partial = _RETURNS.sub(b"\r", _REWRITTEN.sub(b"\r", rest))
         shown = text[: max(cut, text.rfind(b"\r") + 1)]
-        return Split(lines, self._overflow(), shown=shown, unfinished=self._partial[-_GLANCE_BYTES:])
+        unfinished = self._partial[:_GLANCE_BYTES] if self._partial.startswith(b"\r") else b""
+        return Split(lines, self._overflow(), shown=shown, unfinished=unfinished)
 
     def _overflow(self) -> tuple[bytes, ...]:
         if len(self._partial) <= BLOCK_BYTES:
@@ -192,7 +196,7 @@ class Watcher:
         return signals
 
     def see(self, shown: bytes, *, unfinished: bytes = b"") -> None:
-        """Looks at the texts of a feed, the rewritten ones among them, and at the beginning of the one that is not yet complete."""
+        """Looks at the texts of a feed, the rewritten ones among them, and at the beginning of the newest rewrite."""
         if self._ready and shown:
             self._look_for_ready(shown)
         if self._parser is None:

@@ -9,8 +9,10 @@ What counts when a recipe declares no patterns of its own:
 * on other lines a percentage that begins the line, follows a bar, dots, the word "progress" or what is being done ("Downloading",
   "Receiving objects:"), or stands before "done" or "complete".
 
-A percentage that measures something else is no progress: `coverage: 85%`, `TOTAL 120 12 90%`, `CPU 93%`, `a%20b`. Some prose slips
-through ("Checking coverage: 85%"). A recipe that declares patterns is free of all this: only its own are used then.
+A percentage that measures something else is no progress: `coverage: 85%`, `TOTAL 120 12 90%`, `CPU 93%`, `a%20b`. Nor is `[1/1]`, which
+says nothing, nor what the other side of a git connection counts before the transfer begins (`remote: …`): as progress never goes back,
+both would stand at 100 from then on. Some prose slips through ("Checking coverage: 85%"). A recipe that declares patterns is free of
+all this: only its own are used then.
 """
 
 from __future__ import annotations
@@ -18,14 +20,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from jobs.model import Progress
 
-TAIL_BYTES = 8192
+TAIL_BYTES = 4096
 """How much of a block's end is looked at: progress is about now, and what is further up in the same read is past."""
+CANDIDATES = 16
+"""How many lines of it are looked at closely when each has numbers like those of progress."""
 MESSAGE_CHARACTERS = 200
 
-_HINT = re.compile(rb"[0-9] ?%|[0-9](?:/| of )[0-9]")
+_HINT = re.compile(r"\d ?%|\d/\d")
 _BREAK = re.compile(rb"[\r\n]")
 _TEXT = re.compile(r"(?P<before>\r?)(?P<text>[^\r\n]+)(?P<after>\r(?!\r*\n))?")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
@@ -44,20 +49,23 @@ def _rules(*patterns: str) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
 
 
-_ORDINARY = _rules(
+_COUNTS = _rules(
     r"^\s*(?:#\d+ +|=> +)?\[ *(?:[\w-]+ +)?(?P<done>\d+)/(?P<total>\d+)\]\s*(?P<message>.*)",
     r"^\s*(?:step|task)\s+(?P<done>\d+) ?/ ?(?P<total>\d+)\b[\s:]*(?P<message>.*)",
     r"^\s*(?P<done>\d+)/(?P<total>\d+)\s+test\b",
+    rf"{_BAR}(?P<done>{_NUMBER})/(?P<total>{_NUMBER})(?![\w/.])",
+)
+_PERCENTAGES = _rules(
     r"\[ *(?P<percent>\d{1,3}(?:\.\d+)?) ?%\]\s*(?P<message>.*)",
     rf"^\s*{_PERCENT}(?!\s*(?:faster|slower|smaller|larger|less|more|coverage|packet|used|free|cpu|memory))\s*(?P<message>[^\W\d_].*)?",
     rf"{_BAR}{_PERCENT}",
-    rf"{_BAR}(?P<done>{_NUMBER})/(?P<total>{_NUMBER})(?![\w/.])",
     rf"(?:\bprogress\b|{_DOING})[^%\d]{{0,60}}{_PERCENT}",
     rf"{_PERCENT}\s*(?:done|complete)",
 )
+_ORDINARY = (_COUNTS, _PERCENTAGES)
 _REDRAWN = (
-    *_ORDINARY,
-    *_rules(_PERCENT, rf"(?<![\w./:\-])(?P<done>{_NUMBER})(?:/| of )(?P<total>{_NUMBER})(?![\w./:])"),
+    (*_COUNTS, *_rules(rf"^[^%]*(?<![\w./:\-])(?P<done>{_NUMBER})/(?P<total>{_NUMBER})(?![\w./:])(?!.*\d ?%)")),
+    (*_PERCENTAGES, *_rules(_PERCENT)),
 )
 
 
@@ -72,21 +80,19 @@ class ProgressParser:
         self._declared = tuple(_declared(pattern) for pattern in patterns)
 
     def parse(self, data: bytes, *, unfinished: bool = False) -> Progress | None:
-        """`data` is whole lines or rewrites of one, or (`unfinished`) the beginning of a line of which more will come.
+        """`data` is whole lines or rewrites of one, or (`unfinished`) the newest rewrite, of which more may come.
 
-        Built-in patterns cannot read a number before its last digit is there. A declared one could, so that it has to wait.
+        A bar is often left as it is until there is more to tell, so that waiting for the whole text would always be one step late.
+        A declared pattern has to wait all the same: it could take the half of a number for the whole.
         """
-        if self._declared:
-            return None if unfinished else self._search(data)
-        return self._search(data) if _HINT.search(data, max(0, len(data) - TAIL_BYTES)) else None
-
-    def _search(self, data: bytes) -> Progress | None:
-        for text, redrawn in _newest_first(data):
-            rules = self._declared or (_REDRAWN if redrawn else _ORDINARY)
-            for rule in rules:
-                if (found := rule.search(text)) and (progress := _progress(found, clamp=bool(self._declared))):
-                    return progress
-        return None
+        if unfinished:
+            found = None if self._declared else _built_in(data.rstrip(b"0123456789."))
+            return Progress(percent=found.percent) if found else None
+        tail = _tail(data)
+        if not self._declared:
+            return _built_in(tail)
+        candidates = (_first(self._declared, text, clamp=True) for text, _ in _newest_first(tail))
+        return next(filter(None, candidates), None)
 
 
 class ProgressTracker:
@@ -126,21 +132,47 @@ def _declared(pattern: str) -> re.Pattern[str]:
     return rule
 
 
-def _newest_first(data: bytes) -> Iterator[tuple[str, bool]]:
-    """The texts at the end of `data`, each with whether it is being redrawn."""
-    start = len(data) - TAIL_BYTES
-    if start > 0:
-        line_end = _BREAK.search(data, start)  # a text that begins before the tail could be cut within a number
-        start = line_end.start() if line_end else len(data)
-    tail = data[max(0, start) :].decode("utf-8", "replace")
-    for found in reversed(list(_TEXT.finditer(tail))):
+def _tail(data: bytes) -> bytes:
+    if len(data) <= TAIL_BYTES:
+        return data
+    line_end = _BREAK.search(data, len(data) - TAIL_BYTES)  # a text that begins further up would be cut, perhaps within a number
+    return data[line_end.start() :] if line_end else b""
+
+
+def _newest_first(tail: bytes) -> Iterator[tuple[str, bool]]:
+    """The texts of `tail`, each with whether it is being redrawn."""
+    for found in reversed(list(_TEXT.finditer(tail.decode("utf-8", "replace")))):
         yield plain(found["text"]), bool(found["before"] or found["after"])
+
+
+def _built_in(tail: bytes) -> Progress | None:
+    if b"%" not in tail and b"/" not in tail:  # costs next to nothing, and most output ends here
+        return None
+    candidates = ((text, redrawn) for text, redrawn in _newest_first(tail) if _is_candidate(text))
+    for text, redrawn in islice(candidates, CANDIDATES):
+        counts, percentages = _REDRAWN if redrawn else _ORDINARY
+        rules = (*counts, *percentages) if "%" in text else counts
+        if progress := _first(rules, text, clamp=False):
+            return progress
+    return None
+
+
+def _is_candidate(text: str) -> bool:
+    return ("%" in text or "/" in text) and _HINT.search(text) is not None and not text.startswith("remote:")
+
+
+def _first(rules: Sequence[re.Pattern[str]], text: str, *, clamp: bool) -> Progress | None:
+    """What the first of `rules` that finds progress in `text` finds."""
+    for rule in rules:
+        if (found := rule.search(text)) and (progress := _progress(found, clamp=clamp)):
+            return progress
+    return None
 
 
 def _progress(found: re.Match[str], *, clamp: bool) -> Progress | None:
     groups = found.groupdict()
     percent = _percentage(groups)
-    if percent is None or math.isnan(percent) or not (clamp or 0 <= percent <= 100):
+    if percent is None or math.isnan(percent) or not (clamp or (percent <= 100 and groups.get("total") != "1")):
         return None
     return Progress(percent=min(100.0, max(0.0, percent)), message=tidy(groups.get("message") or ""))
 
