@@ -32,7 +32,7 @@ MESSAGE_CHARACTERS = 200
 
 _HINT = re.compile(r"\d ?%|\d/\d")
 _BREAK = re.compile(rb"[\r\n]")
-_TEXT = re.compile(r"(?P<before>\r?)(?P<text>[^\r\n]+)(?P<after>\r(?!\r*\n))?")
+_TEXT = re.compile(r"(?P<before>(?<=\r))?(?P<text>[^\r\n]+)(?P<after>\r(?!\r*\n))?")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -142,7 +142,7 @@ def _tail(data: bytes) -> bytes:
 def _newest_first(tail: bytes) -> Iterator[tuple[str, bool]]:
     """The texts of `tail`, each with whether it is being redrawn."""
     for found in reversed(list(_TEXT.finditer(tail.decode("utf-8", "replace")))):
-        yield plain(found["text"]), bool(found["before"] or found["after"])
+        yield plain(found["text"]), found["before"] is not None or found["after"] is not None
 
 
 def _built_in(tail: bytes) -> Progress | None:
