@@ -26,7 +26,7 @@ EXTENSIONS = Path("source") / "extensions"
 ENTRY_POINT = "repo.sh"
 SHIPPED = Path(__file__).parent / "workspace"
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # as in openapi/jobs.yaml: one path component, never an option, never hidden
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # one path component, never an option, never hidden; short enough for any disk
 
 
 class Workspace:
@@ -47,13 +47,15 @@ class Workspace:
 
         Raises OutsideWorkspace for an absolute path, a `..`, a text that can be no path, and for a symbolic link that leads out.
         """
+        if relative == "." and base is None:  # the usual folder to run in; most submissions ask for nothing else
+            return self.root
         if not _is_path(relative) or relative.startswith("/") or ".." in relative.split("/"):
             raise OutsideWorkspace(relative, pointer=pointer)
         try:
             resolved = ((base or self.root) / relative).resolve()
         except (OSError, RuntimeError):  # a loop of symbolic links leads nowhere
             raise OutsideWorkspace(relative, pointer=pointer) from None
-        if not self.holds(resolved):
+        if not resolved.is_relative_to(self.root):
             raise OutsideWorkspace(relative, pointer=pointer)
         return resolved
 

@@ -13,6 +13,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import jsonschema_rs
@@ -23,6 +24,9 @@ from jobs.model import Json
 from jobs.tasks import Task, fill, is_path, may_begin_with_dash, placeholders, whole_placeholder
 
 _MAX_FAULTS = 20
+_Place = tuple[Any, ...]
+"""Where a part of a value is: nowhere, or the place of what holds it and its key there. Spelled out only for what is faulty."""
+
 _DASH = "must not begin with '-'"
 _MAX_KEY = 300  # as in openapi/jobs.yaml
 
@@ -97,22 +101,30 @@ class Inputs:
 
 def refuse_unusable_text(params: Mapping[str, Json]) -> None:
     """No command line, file name or TOML file holds a NUL or half of a surrogate pair."""
-    unusable = [pointer for pointer, text in _texts_in(params, pointer="#/params") if "\0" in text or not _is_unicode(text)]
-    _reject([Fault("body", pointer, "holds a character that no command can be given") for pointer in unusable])
+    unusable = [_spelled(place) for place, text in _texts_in(params) if "\0" in text or not _is_unicode(text)]
+    _reject([Fault("body", f"#/params{pointer}", "holds a character that no command can be given") for pointer in unusable])
 
 
-def _texts_in(value: Json, *, pointer: str) -> Iterator[tuple[str, str]]:
+def _texts_in(value: Json) -> Iterator[tuple[_Place, str]]:
     """Every text in a value, keys too, and where it is. Not recursive: a client decides how deep a value is."""
-    waiting: deque[tuple[str, Json]] = deque([(pointer, value)])
+    waiting: deque[tuple[_Place, Json]] = deque([((), value)])
     while waiting:
         place, part = waiting.popleft()
         if isinstance(part, str):
             yield place, part
         elif isinstance(part, Mapping):
             yield from ((place, key) for key in part)
-            waiting.extend((f"{place}/{_escaped(key)}", item) for key, item in part.items())
+            waiting.extend(((place, key), item) for key, item in part.items())
         elif isinstance(part, list | tuple):
-            waiting.extend((f"{place}/{index}", item) for index, item in enumerate(part))
+            waiting.extend(((place, index), item) for index, item in enumerate(part))
+
+
+def _spelled(place: _Place) -> str:
+    tokens = []
+    while place:
+        place, token = place
+        tokens.append(f"/{_escaped(str(token))}")
+    return "".join(reversed(tokens))
 
 
 def _path_misfit(item: Json) -> str | None:

@@ -27,6 +27,7 @@ import signal
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,12 +68,12 @@ class Task:
     inputs: Mapping[str, Json]
     validator: jsonschema_rs.Validator
 
-    @property
+    @cached_property
     def properties(self) -> Mapping[str, Mapping[str, Json]]:
         """The declared inputs. One declared as `true` has no rules."""
         return {name: rules if isinstance(rules, dict) else {} for name, rules in self.inputs.get("properties", {}).items()}
 
-    @property
+    @cached_property
     def defaults(self) -> Mapping[str, Json]:
         return {name: rules["default"] for name, rules in self.properties.items() if "default" in rules}
 
