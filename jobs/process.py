@@ -139,7 +139,6 @@ class Process:
         """
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited: the kernel would throw the exit status away
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _close_on_exec()
         with _directory(command.cwd):
             program = _program(command)
             start = _start_on_terminal if command.pty else _start_on_pipes
@@ -349,6 +348,7 @@ def _descriptors() -> Iterator[list[int]]:
     """A list for opened descriptors; those that are still in it at the end are closed."""
     opened: list[int] = []
     try:
+        _close_on_exec()
         yield opened
     except OSError as error:
         raise StartFailed(f"The command's output cannot be connected: {_reason(error)}.") from error
