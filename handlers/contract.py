@@ -237,7 +237,21 @@ class Contract:
         server.update(host=host, pathname=prefix + server["pathname"], protocol="wss" if secure else "ws")
         return document
 
+    def params_schema(self, job_type: str) -> dict[str, Json]:
+        """The JSON Schema of a built-in job type's `params`, with nothing referred to outside of it."""
+        submissions = self._http.at("components", "schemas", "Submission", "discriminator", "mapping")
+        params = self._http.down(self._http.refer(submissions.node[job_type]), "properties", "params")
+        schema: dict[str, Json] = json_schema(self._inlined(params.node))
+        return schema
+
     # Reading the documents
+
+    def _inlined(self, node: Any) -> Any:
+        if isinstance(node, Mapping):
+            if str(node.get("$ref", "")).startswith("#"):
+                return self._inlined(self._http.refer(node["$ref"]).node)
+            return {key: self._inlined(value) for key, value in node.items()}
+        return [self._inlined(value) for value in node] if isinstance(node, list) else node
 
     def _read_operations(self) -> Iterator[Operation]:
         for path, item in self.openapi["paths"].items():

@@ -17,6 +17,11 @@ RuncastError
 │  └─ OutsideWorkspace     a path leaves the workspace
 ├─ QueueFull               too many jobs are pending
 ├─ InvalidRequest          the request does not match the contract
+│  ├─ AddressNotFound      there is no such address
+│  ├─ MethodNotAllowed     the address does not know the method
+│  ├─ NotAcceptable        the answer is not to be had in that media type
+│  ├─ TooLarge             the body is too large
+│  └─ UnsupportedMediaType the body is not JSON
 ├─ Unauthenticated         no token, or one that is not known
 ├─ Forbidden               the token lacks the scope
 ├─ OriginRefused           a page or host that is not allowed here
@@ -152,11 +157,31 @@ class QueueFull(RuncastError):
 
 
 class InvalidRequest(RuncastError):
-    """The request does not match the contract; `faults` says where. `status` is the HTTP status that says it best."""
+    """The request does not match the contract; `faults` says where."""
 
-    def __init__(self, message: str, *, faults: Sequence[Fault] = (), status: int = 400) -> None:
-        super().__init__(message, faults=faults)
-        self.status = status
+
+class AddressNotFound(InvalidRequest):
+    """There is no such address."""
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The address does not know the method, but those that are `allowed`."""
+
+    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+        super().__init__(f"This address does not know {method}, only {', '.join(allowed)}.")
+        self.allowed = tuple(allowed)
+
+
+class NotAcceptable(InvalidRequest):
+    """The answer is not to be had in a media type that the client accepts."""
+
+
+class TooLarge(InvalidRequest):
+    """The body is too large."""
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body is not JSON."""
 
 
 class Unauthenticated(RuncastError):

@@ -1,6 +1,7 @@
 """The execution side of the store: who runs which job.
 
-A lease is a random word that the worker writes when it claims a job and hands to one supervisor. Whoever does not hold it cannot write for the job: every
+A lease is a random word that the worker writes when it claims a job and hands to one supervisor. Whoever does not hold it cannot write
+for the job: every
 update here is guarded by it, so that a supervisor that was given up by others can do no harm when it comes back.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, ColumnElement, Row, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, insert, or_, select, update
 
 from jobs.clock import now_ms
 from jobs.database import Database

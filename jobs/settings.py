@@ -1,6 +1,7 @@
 """What an operator may decide: one frozen dataclass, read once at the edge.
 
-Every field is one option (`--data-dir`) and one variable (`RUNCAST_DATA_DIR`); the option wins. Nothing else reads the environment for settings.
+Every field is one option (`--data-dir`) and one variable (`RUNCAST_DATA_DIR`); the option wins. Nothing else reads the environment for
+settings.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class Settings:
         _require(bool(self.queue), "--queue needs a name.")
         _require(
             self.host in LOOPBACK or bool(self.allow_host),
-            f"Listening on {self.host} makes the server reachable from elsewhere: say with --allow-host under which names it may be called.",
+            f"Listening on {self.host} makes the server reachable from elsewhere: say with --allow-host under "
+            "which names it may be called.",
         )
 
     @property

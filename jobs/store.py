@@ -5,7 +5,7 @@ Every change of a job's status goes through `transition`, so that it is legal an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -211,8 +211,8 @@ class Store:
             by_type = connection.execute(select(jobs.c.type, func.count()).where(visible).group_by(jobs.c.type))
             oldest = select(func.min(jobs.c.created_at)).where(jobs.c.status == Status.PENDING)
             return JobCounts(
-                by_status=dict.fromkeys(Status, 0) | {status: count for status, count in by_status.tuples()},
-                by_type=dict.fromkeys(JobType, 0) | {kind: count for kind, count in by_type.tuples()},
+                by_status=dict.fromkeys(Status, 0) | dict(by_status.tuples().all()),
+                by_type=dict.fromkeys(JobType, 0) | dict(by_type.tuples().all()),
                 oldest_pending_ms=connection.execute(oldest).scalar(),
             )
 
@@ -413,6 +413,10 @@ def to_job(row: Row[Any]) -> Job:
         log=LogStats(lines=row.log_lines, bytes=row.log_bytes, dropped_lines=dropped),
         submission=row.submission,
     )
+
+
+def _counted(names: Iterable[str], counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    return {**{str(name): 0 for name in names}, **dict(counts)}
 
 
 def _to_event(row: Row[Any]) -> JobEvent:

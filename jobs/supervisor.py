@@ -1,6 +1,7 @@
 """Runs one job: starts its command, stores what it prints, obeys cancel and timeout, and ends it, tree and all.
 
-A supervisor is a process of its own, forked for one job. It talks to the store only, outlives whoever started it, and writes under its lease: when that is
+A supervisor is a process of its own, forked for one job. It talks to the store only, outlives whoever started it, and writes under its
+lease: when that is
 gone, so is its job, and it ends what it runs without a word. It never talks to a client and never starts a second command.
 """
 
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 
 from jobs.clock import now_ms
 from jobs.database import Database
-from jobs.errors import LeaseLost, RuncastError, Unavailable
+from jobs.errors import RuncastError, Unavailable
 from jobs.feed import Feed, open_feed
 from jobs.leases import Assignment, CancelRequest, Lease, Leases, Outcome, failure
 from jobs.logs import LogWriter
@@ -332,7 +333,8 @@ class Run:
 
 
 def _insist(work: Callable[[], T]) -> T:
-    """Do it, and again while the store does not answer: a job must not suffer from that. The job's pipes fill up meanwhile, and it waits."""
+    """Do it, and again while the store does not answer: a job must not suffer from that. The job's pipes fill up meanwhile, and it
+    waits."""
     warned = False
     while True:
         try:

@@ -1,6 +1,7 @@
 """The worker: a small single-threaded process with everything imported, from which the dispatcher and every supervisor are forked.
 
-It keeps no database open and does no work of its own, so a fork of it is cheap and clean. A supervisor outlives it; the dispatcher does not.
+It keeps no database open and does no work of its own, so a fork of it is cheap and clean. A supervisor outlives it; the dispatcher does
+not.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable
 
 from jobs.database import Database
+from jobs.diagnostics import log_to_stderr
 from jobs.dispatcher import Dispatcher
 from jobs.errors import LeaseLost, OperatorError
 from jobs.leases import Lease
@@ -30,7 +32,8 @@ RESTART_SECONDS = 1.0
 
 
 def run(settings: Settings, *, lifeline: int | None = None) -> int:
-    """Until SIGTERM or SIGINT; gives the exit status. `lifeline` is a pipe whose end means that whoever started us is gone. Raises OperatorError."""
+    """Until SIGTERM or SIGINT; gives the exit status. `lifeline` is a pipe whose end means that whoever started us is gone. Raises
+    OperatorError."""
     recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
     database = Database(settings.url)
     rehearse(database)
@@ -174,7 +177,7 @@ class Worker:
 
 def main() -> int:
     """`python -m jobs.worker`, as `serve` starts it: settings on standard input, the lifeline's descriptor as argument."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    log_to_stderr()
     settings = Settings.from_json(json.loads(os.environ.pop("RUNCAST_SETTINGS")))
     lifeline = os.environ.pop("RUNCAST_LIFELINE", None)
     try:

@@ -32,8 +32,8 @@ class Step:
     make: Callable[[Path], None]
 
     def run(self) -> bool:
-        """Tells whether there was anything to do: an output newer than all inputs is left alone."""
-        if self.output.exists() and all(self.output.stat().st_mtime_ns > path.stat().st_mtime_ns for path in self.inputs):
+        """Tells whether there was anything to do: an output that is older than none of its inputs is left alone."""
+        if self.output.exists() and all(self.output.stat().st_mtime_ns >= path.stat().st_mtime_ns for path in self.inputs):
             return False
         self.output.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.output.with_name(f".new-{self.output.name}")

@@ -1,0 +1,478 @@
+"""The web process, composed: Connexion routes HTTP by `openapi/jobs.yaml`, Flask-SocketIO carries the events, and both call plain
+functions.
+
+The only file that knows Flask, Connexion and Socket.IO.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import connexion
+import flask
+from connexion.apis.flask_api import FlaskApi
+from connexion.exceptions import ProblemException
+from connexion.resolver import Resolver
+from connexion.security import FlaskSecurityHandlerFactory
+from engineio.packet import MESSAGE
+from engineio.packet import Packet as EnginePacket
+from flask.json.provider import DefaultJSONProvider
+from flask_socketio import ConnectionRefusedError, SocketIO
+from gevent.lock import RLock
+from socketio.packet import EVENT
+from socketio.packet import Packet as SocketPacket
+from werkzeug.exceptions import HTTPException
+
+import handlers
+from handlers import docs
+from handlers.auth import MISSING, Gate, authorise
+from handlers.cast import Caster, Packet
+from handlers.contract import Contract
+from handlers.documents import CONTENT_SECURITY_POLICY, Address
+from handlers.green import GreenChanges, GreenDatabase
+from handlers.metrics import MEDIA_TYPE, Metrics
+from handlers.problems import PROBLEM_TYPES, headers, kind_of, problem
+from handlers.representations import Answer
+from handlers.sockets import EVENTS_IN, EVENTS_OUT, Refused, Sockets, payload_of
+from jobs import errors
+from jobs.bootstrap import make_service
+from jobs.errors import Fault, InvalidRequest, RuncastError
+from jobs.feed import open_feed
+from jobs.logs import Logs
+from jobs.model import JobType, Json, Reason, Scope, Status, Stream, WaitingFor
+from jobs.service import Service
+from jobs.settings import Settings
+from jobs.store import Store
+from jobs.tokens import Tokens
+
+logger = logging.getLogger("runcast.api")
+
+BODY_BYTES = 1 << 20
+BASE_PATH = "/api"
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def create_app(settings: Settings) -> Wsgi:
+    """Everything that answers clients, from the inside out. Raises ContractError when contract and code differ."""
+    contract = Contract.load()
+    check_agreement(contract)
+    database = GreenDatabase(settings.url)
+    changes = GreenChanges(open_feed(settings.url))
+    service = make_service(settings, database=database, changes=changes)
+    tokens = Tokens(database)
+    caster = Caster(Store(database), Logs(database), changes, make_encode(contract if settings.validate_events else None))
+    gate = Gate.of(settings)
+    web = make_web(contract, service, tokens, validate_answers=settings.validate_answers)
+    add_metrics(web, Metrics(service, clients=lambda: caster.client_count), tokens)
+    add_headers(web, gate)
+    add_sockets(web, Sockets(contract, caster, tokens), caster)
+    return GateKeeper(WholeSends(web.wsgi_app), gate)
+
+
+def check_agreement(contract: Contract) -> None:
+    """Hold the contract against the code. Raises ContractError."""
+    contract.agree(
+        handlers=frozenset(handlers.OPERATIONS),
+        events_in=EVENTS_IN,
+        events_out=EVENTS_OUT,
+        problem_types=PROBLEM_TYPES,
+        statuses=frozenset(Status),
+        reasons=frozenset(Reason),
+        job_types=frozenset(JobType),
+        waiting_for=frozenset(WaitingFor),
+        streams=frozenset(Stream),
+        scopes=frozenset(Scope),
+    )
+
+
+# -- HTTP: from Connexion to a handler and back ---------------------------------------------------------------------------
+
+
+def make_web(contract: Contract, service: Service, tokens: Tokens, *, validate_answers: bool) -> flask.Flask:
+    """The Flask application, routed by the contract."""
+
+    class Application(connexion.FlaskApp):  # type: ignore[misc]
+        def set_errors_handlers(self) -> None:
+            self.app.register_error_handler(Exception, answer_error)
+
+    class Api(FlaskApi):  # type: ignore[misc]
+        @staticmethod
+        def make_security_handler_factory(pass_context_arg_name: str | None) -> FlaskSecurityHandlerFactory:
+            return Security(pass_context_arg_name, contract, tokens)
+
+        def _add_operation_internal(self, method: str, path: str, operation: Any) -> None:
+            # A job id is a UUID to the router too, so that /jobs/submit is not taken for a job and `Allow` is right.
+            super()._add_operation_internal(method, path.replace("{job_id}", "{uuid:job_id}"), operation)
+
+    application = Application("runcast", options={"swagger_ui": False, "serve_spec": False})
+    application.api_cls = Api
+    web: flask.Flask = application.app
+    web.json = StrictJson(web)
+    web.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
+    application.add_api(
+        dict(contract.openapi),
+        base_path=BASE_PATH,
+        resolver=HandlerResolver(contract, service),
+        validator_map={"body": body_validator(contract), "parameter": parameter_validator(contract)},
+        strict_validation=True,
+    )
+    for name, path in docs.assets().items():
+        serve_file(web, f"{BASE_PATH}/docs/assets/{name}", path)
+    if validate_answers:
+        web.after_request(lambda response: validated(contract, response))
+    return web
+
+
+def operation_id() -> str:
+    """The operation that the current request is for; empty for an address outside of the contract."""
+    rule = flask.request.url_rule
+    return rule.endpoint.rpartition(".")[2] if rule else ""
+
+
+class HandlerResolver(Resolver):  # type: ignore[misc]
+    """Finds the function of an operation in `handlers`, and calls it with what it asks for by name."""
+
+    def __init__(self, contract: Contract, service: Service) -> None:
+        super().__init__()
+        self._contract = contract
+        self._service = service
+
+    def resolve_function_from_operation_id(self, operation_id: str) -> Callable[..., flask.Response]:
+        function = handlers.operation(operation_id)
+        wanted = frozenset(inspect.signature(function).parameters)
+        operation = self._contract.operations[operation_id]
+        answers = self._contract.openapi["paths"][operation.path][operation.method]["responses"]
+        offered = list(answers.get("200", {}).get("content", ()))
+
+        def handle(**arguments: Any) -> flask.Response:
+            given = {name: value for name, value in arguments.items() if name in wanted}
+            given |= {argument: value for name, argument in header_arguments if (value := flask.request.headers.get(name)) is not None}
+            if "caller" in wanted:
+                given["caller"] = arguments["token_info"]["caller"]
+            if "accept" in wanted:
+                given["accept"] = flask.request.accept_mimetypes.best_match(offered) if flask.request.accept_mimetypes else offered[0]
+            if "contract" in wanted:
+                given["contract"] = self._contract
+            if "address" in wanted:
+                given["address"] = Address(flask.request.host, flask.request.is_secure, flask.request.script_root)
+            return to_response(function(self._service, **given))
+
+        header_arguments = [(name, name.lower().replace("-", "_")) for name in operation.header_parameters]
+        return handle
+
+
+def to_response(answer: Answer) -> flask.Response:
+    body = answer.body
+    if answer.status in (204, 304):
+        response = flask.Response(status=answer.status)
+        response.headers.pop("Content-Type", None)
+    elif isinstance(body, Iterator):
+        response = flask.Response(body, answer.status, mimetype=answer.media_type, direct_passthrough=True)
+    else:
+        text = body if answer.media_type == "text/html" else json.dumps(body)
+        response = flask.Response(text, answer.status, mimetype=answer.media_type)
+    response.headers.update(answer.headers)
+    return response
+
+
+class StrictJson(DefaultJSONProvider):
+    """JSON as the standard has it: NaN and the infinities are none."""
+
+    sort_keys = False
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return json.loads(s, parse_constant=_no_constant, **kwargs)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+class Security(FlaskSecurityHandlerFactory):  # type: ignore[misc]
+    """Who calls, and whether the call is in the scope of the token."""
+
+    def __init__(self, pass_context_arg_name: str | None, contract: Contract, tokens: Tokens) -> None:
+        super().__init__(pass_context_arg_name)
+        self._contract = contract
+        self._tokens = tokens
+
+    def get_bearerinfo_func(self, security_definition: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:
+        def authorised(token: str) -> Mapping[str, Any]:
+            scope = self._contract.operations[operation_id()].scope
+            caller = authorise(self._tokens, token, Scope(scope or Scope.ADMIN))
+            return {"sub": caller.name, "caller": caller}
+
+        return authorised
+
+
+def body_validator(contract: Contract) -> Callable[..., Callable[..., Any]]:
+    """What Connexion calls a validator class: makes a decorator for the functions that take a request."""
+
+    def make(*_: Any, **__: Any) -> Callable[..., Any]:
+        def decorate(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def check(request: Any) -> Any:
+                check_body(contract, request)
+                return function(request)
+
+            return check
+
+        return decorate
+
+    return make
+
+
+def check_body(contract: Contract, request: Any) -> None:
+    operation = contract.operations[operation_id()]
+    if not request.body:
+        if operation.body_required:
+            raise InvalidRequest("The request has no body.", faults=[Fault("body", "#", "is missing")])
+        return
+    if not flask.request.is_json:
+        raise errors.UnsupportedMediaType("Send the body as application/json.")
+    try:
+        body = flask.request.get_json()
+    except (HTTPException, RecursionError, ValueError) as error:
+        raise InvalidRequest("The body is not JSON.", faults=[Fault("body", "#", "is not JSON")]) from error
+    if faults := contract.body_faults(operation.operation_id, body):
+        raise InvalidRequest("The body does not match the contract.", faults=faults)
+
+
+def parameter_validator(contract: Contract) -> type:
+    from connexion.decorators.validation import ParameterValidator, TypeValidationError, coerce_type
+
+    class Validator(ParameterValidator):  # type: ignore[misc]
+        """Collects every fault instead of the first, and says where it is."""
+
+        def __call__(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def check(request: Any) -> Any:
+                if faults := list(self.faults(request)):
+                    raise InvalidRequest("The parameters do not match the contract.", faults=faults)
+                return function(request)
+
+            return check
+
+        def faults(self, request: Any) -> Iterator[Fault]:
+            for name in sorted(self.validate_query_parameter_list(request)):
+                yield Fault("query", name[:1000], "is not known here")
+            values = {"query": request.query, "path": request.path_params, "header": request.headers}
+            for location, given in values.items():
+                for parameter in self.parameters.get(location, []):
+                    yield from self.check_one(location, parameter, given.get(parameter["name"]))
+
+        def check_one(self, location: str, parameter: Mapping[str, Any], value: Any) -> Iterator[Fault]:
+            name = parameter["name"]
+            if value is None:
+                return
+            try:
+                value = coerce_type(parameter, str(value) if location == "path" else value, location, name)
+            except TypeValidationError:
+                yield Fault(location, name, f"is not of type {parameter['schema'].get('type')}")
+                return
+            yield from contract.parameter_faults(operation_id(), location, name, value)
+
+    return Validator
+
+
+def answer_error(error: Exception) -> flask.Response:
+    """Whatever was raised, as a problem."""
+    if isinstance(error, HTTPException) and error.code is not None and error.code < 400:
+        return error.get_response()  # type: ignore[return-value]
+    core = to_core_error(error)
+    response = flask.Response(json.dumps(problem(core)), kind_of(core).status, mimetype="application/problem+json")
+    response.headers.update(headers(core))
+    return response
+
+
+def to_core_error(error: Exception) -> Exception:
+    """What the libraries raise, in our own words."""
+    if isinstance(error, RuncastError):
+        return error
+    status = getattr(error, "code", None) or getattr(error, "status", None)
+    if not isinstance(error, (HTTPException, ProblemException)) or not isinstance(status, int):
+        return error
+    if status == 404 and "job_id" not in (flask.request.view_args or ()):
+        return errors.AddressNotFound(f"There is nothing at {flask.request.path[:200]}.")
+    if status == 405:
+        return errors.MethodNotAllowed(flask.request.method, sorted(getattr(error, "valid_methods", None) or ()))
+    if status == 413:
+        return errors.TooLarge(f"The body is larger than {BODY_BYTES} bytes.")
+    if status == 401:
+        return errors.Unauthenticated(MISSING)
+    detail = getattr(error, "description", None) or getattr(error, "detail", None) or str(error)
+    return InvalidRequest(str(detail)) if status < 500 else error
+
+
+def validated(contract: Contract, response: flask.Response) -> flask.Response:
+    """The answer, or a fault of ours if the contract does not have it."""
+    operation = operation_id()
+    if operation not in contract.operations or flask.request.method in ("HEAD", "OPTIONS"):
+        return response
+    streamed = response.direct_passthrough or response.is_streamed
+    body = b"" if streamed else response.get_data()
+    faults = contract.answer_faults(operation, response.status_code, response.content_type, dict(response.headers), body)
+    if not faults:
+        return response
+    return answer_error(RuntimeError(f"The answer to {operation} breaks the contract: {'; '.join(faults)}"))
+
+
+def serve_file(web: flask.Flask, url: str, path: Any) -> None:
+    web.add_url_rule(url, f"file_{url}", lambda: flask.send_file(path, conditional=True, max_age=3600))
+
+
+def add_metrics(web: flask.Flask, metrics: Metrics, tokens: Tokens) -> None:
+    def get_metrics() -> flask.Response:
+        kind, _, token = flask.request.headers.get("Authorization", "").partition(" ")
+        authorise(tokens, token.strip() if kind.lower() == "bearer" else None, Scope.READ)
+        return flask.Response(metrics.text(), content_type=MEDIA_TYPE)
+
+    web.add_url_rule("/metrics", "metrics", get_metrics)
+
+
+def add_headers(web: flask.Flask, gate: Gate) -> None:
+    """What every answer carries: hardening, and leave for the pages that the operator named to read it."""
+
+    def add(response: flask.Response) -> flask.Response:
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Referrer-Policy", "no-referrer")
+        response.headers.setdefault("X-Frame-Options", "DENY")
+        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        if (response.mimetype or "").endswith("json"):
+            response.headers.setdefault("Cache-Control", "no-store")
+        origin = flask.request.headers.get("Origin")
+        if origin and gate.is_foreign(origin):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
+            response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Idempotency-Key, If-None-Match"
+            response.headers["Access-Control-Expose-Headers"] = "ETag, Location, Retry-After, Idempotency-Replayed"
+            response.headers.add("Vary", "Origin")
+        return response
+
+    web.after_request(add)
+
+
+# -- Socket.IO ------------------------------------------------------------------------------------------------------------
+
+
+class EncodedPacket:
+    """An event as the transport sends it, made once for all clients."""
+
+    def __init__(self, event: str, payload: Json) -> None:
+        text = SocketPacket(EVENT, namespace="/", data=[event, payload]).encode()
+        self.engine = EnginePacket(MESSAGE, data=text)
+        self.size = len(text)
+
+
+def make_encode(contract: Contract | None) -> Callable[[str, Json], Packet]:
+    """With a contract, every event is held against it before it is sent."""
+
+    def encode(event: str, payload: Json) -> Packet:
+        if contract is not None and (faults := contract.event_faults(event, payload)):
+            raise RuntimeError(f"The event {event} breaks the contract: {'; '.join(faults)}")
+        return EncodedPacket(event, payload)
+
+    return encode
+
+
+class SocketWire:
+    """One client's connection, as the caster uses it."""
+
+    def __init__(self, engine: Any, engine_sid: str) -> None:
+        self._engine = engine
+        self._sid = engine_sid
+
+    def send(self, packet: Packet) -> None:
+        assert isinstance(packet, EncodedPacket)
+        if self._sid in self._engine.sockets:
+            self._engine.send_packet(self._sid, packet.engine)
+
+    def drain(self) -> None:
+        socket = self._engine.sockets.get(self._sid)
+        if socket is not None:
+            socket.queue.join()
+
+
+def add_sockets(web: flask.Flask, sockets: Sockets, caster: Caster) -> None:
+    # The gate keeper has already refused foreign origins. Events of a client are handled one after another, so that they take effect in
+    # order.
+    socketio = SocketIO(web, async_mode="gevent", cors_allowed_origins="*", async_handlers=False, max_http_buffer_size=BODY_BYTES)
+    server = socketio.server
+
+    def connect(auth: Json = None) -> None:
+        try:
+            sockets.connect(auth)
+        except Refused as refused:
+            raise ConnectionRefusedError(str(refused), refused.problem) from None
+        sid = flask.request.sid  # type: ignore[attr-defined]
+        caster.connect(sid, SocketWire(server.eio, server.manager.eio_sid_from_sid(sid, "/")))
+
+    def disconnect(*_reason: Any) -> None:
+        caster.disconnect(flask.request.sid)  # type: ignore[attr-defined]
+
+    def subscribe(*arguments: Any) -> dict[str, Json]:
+        return sockets.subscribe(flask.request.sid, payload_of(arguments))  # type: ignore[attr-defined]
+
+    def unsubscribe(*arguments: Any) -> dict[str, Json]:
+        return sockets.unsubscribe(flask.request.sid, payload_of(arguments))  # type: ignore[attr-defined]
+
+    def unknown(event: str, *_arguments: Any) -> None:
+        sockets.unknown(flask.request.sid, event)  # type: ignore[attr-defined]
+
+    for handler in (connect, disconnect, subscribe, unsubscribe):
+        socketio.on_event(handler.__name__, handler)
+    socketio.on_event("*", unknown)
+
+
+# -- around both ----------------------------------------------------------------------------------------------------------
+
+
+class GateKeeper:
+    """Stands before HTTP and Socket.IO alike."""
+
+    def __init__(self, inner: Wsgi, gate: Gate) -> None:
+        self._inner = inner
+        self._gate = gate
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            self._gate.check(host=environ.get("HTTP_HOST"), origin=environ.get("HTTP_ORIGIN"))
+        except RuncastError as error:
+            body = json.dumps(problem(error)).encode()
+            start_response("403 Forbidden", [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))])
+            return [body]
+        return self._inner(environ, start_response)
+
+
+class WholeSends:
+    """Gives WebSockets a socket whose `send` sends everything.
+
+    simple-websocket 1.1 calls `send` once and ignores how much was sent, which cuts frames for a client that reads slowly; and it
+    answers pings from
+    another greenlet, which may fall into the middle of one. Compression is turned off with it: it would cost 300 KB a client.
+    """
+
+    def __init__(self, inner: Wsgi) -> None:
+        self._inner = inner
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if "gunicorn.socket" in environ:
+            environ["gunicorn.socket"] = WholeSocket(environ["gunicorn.socket"])
+        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+        return self._inner(environ, start_response)
+
+
+class WholeSocket:
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._lock = RLock()
+
+    def send(self, data: bytes) -> int:
+        with self._lock:
+            self._socket.sendall(data)
+        return len(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)

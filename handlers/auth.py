@@ -1,0 +1,63 @@
+"""Who may come in: tokens and their scopes, host names, and the pages that a request may come from. Pure but for the look at the token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from jobs.errors import Forbidden, OriginRefused, Unauthenticated
+from jobs.model import Caller, Scope
+from jobs.settings import LOOPBACK, Settings
+from jobs.tokens import Tokens
+
+MISSING = 'Send a token as "Authorization: Bearer TOKEN".'
+
+
+def authorise(tokens: Tokens, token: str | None, scope: Scope) -> Caller:
+    """Raises Unauthenticated and Forbidden."""
+    if not token:
+        raise Unauthenticated(MISSING)
+    caller = tokens.authenticate(token)
+    if not caller.may(scope):
+        raise Forbidden(f"This call needs the scope {scope.value}.")
+    return caller
+
+
+class Gate:
+    """Lets in what is addressed to a host that we are, and comes from no page or from one that may call us.
+
+    The first keeps foreign pages from reaching us through a name of their own (DNS rebinding), the second those that call us by ours.
+    """
+
+    def __init__(self, *, hosts: Iterable[str], origins: Iterable[str]) -> None:
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Gate:
+        return cls(hosts=(*LOOPBACK, settings.host, *settings.allow_host), origins=settings.allow_origin)
+
+    def check(self, *, host: str | None, origin: str | None) -> None:
+        """Raises OriginRefused."""
+        name = _host_name(host)
+        if name not in self._hosts:
+            raise OriginRefused(f"This server does not answer for the host {name!r}; see --allow-host.")
+        if origin is not None and not self.allows(host=host, origin=origin):
+            raise OriginRefused(f"Pages from {origin[:200]!r} may not call this server; see --allow-origin.")
+
+    def allows(self, *, host: str | None, origin: str) -> bool:
+        """Whether a page from `origin` may call us: one of our own, or one that the operator named."""
+        parts = urlsplit(origin.lower())
+        own = parts.scheme in ("http", "https") and parts.netloc == (host or "").lower()
+        return own or self.is_foreign(origin)
+
+    def is_foreign(self, origin: str) -> bool:
+        """Whether the operator named `origin` as one that may call us."""
+        return origin.lower() in self._origins
+
+
+def _host_name(host: str | None) -> str:
+    try:
+        return (urlsplit(f"//{host or ''}").hostname or "").lower()
+    except ValueError:
+        return ""

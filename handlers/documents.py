@@ -1,0 +1,42 @@
+"""The contracts, as documents for machines and as pages for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from handlers import docs
+from handlers.contract import Contract
+from handlers.representations import Answer
+from jobs.service import Service
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Swagger UI sets styles from its scripts; scripts themselves come from files only."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """How the client reached us: `host` with port, and the path prefix that a proxy took away."""
+
+    host: str
+    secure: bool
+    prefix: str
+
+
+def get_docs(service: Service) -> Answer:
+    return Answer(docs.swagger_page(), media_type="text/html")
+
+
+def get_event_docs(service: Service, *, contract: Contract) -> Answer:
+    return Answer(docs.events_page(contract.asyncapi, contract.openapi), media_type="text/html")
+
+
+def get_openapi(service: Service, *, contract: Contract, address: Address) -> Answer:
+    here = {**contract.openapi["servers"][0], "url": f"{address.prefix}/api"}
+    return Answer({**contract.openapi, "servers": [here]})
+
+
+def get_asyncapi(service: Service, *, contract: Contract, address: Address) -> Answer:
+    return Answer(contract.published_asyncapi(host=address.host, secure=address.secure, prefix=address.prefix))

@@ -1,0 +1,118 @@
+"""The store under gevent: nothing that may take long happens in the loop, and waiting for a change costs no thread.
+
+Reads of SQLite stay in the loop, they take less than a switch of threads would. Writes wait for the disk and for other processes, so
+they go to a thread
+of their own; those that wait there together share one transaction, and so one wait for the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import gevent
+from gevent.event import AsyncResult, Event
+from gevent.threadpool import ThreadPool
+from sqlalchemy import Connection
+
+from jobs.database import Database, Work
+from jobs.errors import Unavailable
+from jobs.feed import Feed
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.005
+BATCH = 200
+
+
+class GreenDatabase(Database):
+    """To be used from the loop only."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._threads = ThreadPool(1)
+        self._writer = Database(url)  # of the thread alone: locks of the loop's connections never meet it
+        self._waiting: list[tuple[Work[Any], AsyncResult[Any]]] = []
+        self._committing = False
+
+    def write(self, work: Work[T], *, durable: bool = True) -> T:
+        result: AsyncResult[T] = AsyncResult()
+        self._waiting.append((work, result))
+        if not self._committing:
+            self._committing = True
+            gevent.spawn(self._commit)
+        return cast(T, result.get())
+
+    def close(self) -> None:
+        super().close()
+        self._threads.kill()
+        self._writer.close()
+
+    def _commit(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                outcomes = self._threads.apply(_write_together, (self._writer, [work for work, _ in batch]))
+                for (_, result), outcome in zip(batch, outcomes, strict=True):
+                    outcome(result)
+        finally:
+            self._committing = False
+
+
+def _write_together(database: Database, works: list[Work[Any]]) -> list[Callable[[AsyncResult[Any]], None]]:
+    """All in one transaction, each undone alone when it raises."""
+    try:
+        return database.write(lambda connection: [_attempt(connection, work) for work in works])
+    except Unavailable as error:
+        failed = error
+        return [lambda result: result.set_exception(failed) for _ in works]
+
+
+def _attempt(connection: Connection, work: Work[Any]) -> Callable[[AsyncResult[Any]], None]:
+    savepoint = connection.begin_nested()
+    try:
+        value = work(connection)
+    except Exception as error:
+        savepoint.rollback()
+        failed = error
+        return lambda result: result.set_exception(failed)
+    savepoint.commit()
+    return lambda result: result.set(value)
+
+
+class GreenChanges:
+    """Counts the store's changes; looks only while somebody waits for one."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._version = 0
+        self._changed = Event()
+        self._waiters = 0
+        self._looking = False
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def wait(self, seen: int, timeout: float) -> None:
+        if self._version != seen:
+            return
+        self._waiters += 1
+        if not self._looking:
+            self._looking = True
+            gevent.spawn(self._look)
+        try:
+            self._changed.wait(timeout)
+        finally:
+            self._waiters -= 1
+
+    def _look(self) -> None:
+        try:
+            while self._waiters:
+                if self._feed.changed():
+                    self._version += 1
+                    changed, self._changed = self._changed, Event()
+                    changed.set()
+                gevent.sleep(POLL_SECONDS)
+        finally:
+            self._looking = False

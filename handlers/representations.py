@@ -1,0 +1,133 @@
+"""The domain as clients see it: what the schemas of `openapi/jobs.yaml` call a job, a page, a worker. Pure; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from jobs.clock import to_rfc3339
+from jobs.model import Caller, Job, JobEvent, Json, Status, Worker
+from jobs.recipes import JobTypeInfo
+from jobs.service import LogPage, oldest_pending_seconds
+from jobs.store import JobCounts
+from jobs.templates import Template, TemplateCatalog
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a handler answers. `body` is JSON, or text or chunks of bytes where `media_type` says that it is something else."""
+
+    body: Json | str | Iterator[bytes] = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else to_rfc3339(ms)
+
+
+def job_json(job: Job) -> dict[str, Json]:
+    return {
+        "id": job.id,
+        "type": job.type,
+        "params": job.params,
+        "status": job.status,
+        "reason": job.reason,
+        "error": job.error,
+        "waiting_for": job.waiting_for,
+        "progress": {"percent": job.progress.percent, "message": job.progress.message},
+        "result": job.result,
+        "exit_code": job.exit_code,
+        "signal": job.signal,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "priority": job.priority,
+        "queue": job.queue,
+        "concurrency_key": job.concurrency_key,
+        "labels": list(job.labels),
+        "timeout_seconds": job.timeout_seconds,
+        "project": job.project,
+        "submitted_by": job.submitted_by,
+        "retry_of": job.retry_of,
+        "created_at": _time(job.created_at),
+        "started_at": _time(job.started_at),
+        "ready_at": _time(job.ready_at),
+        "ended_at": _time(job.ended_at),
+        "cancel_requested_at": _time(job.cancel_requested_at),
+        "log": {"lines": job.log.lines, "bytes": job.log.bytes, "dropped_lines": job.log.dropped_lines},
+    }
+
+
+def event_json(event: JobEvent) -> dict[str, Json]:
+    return {
+        "at": _time(event.at),
+        "status": event.status,
+        "previous": event.previous,
+        "reason": event.reason,
+        "attempt": event.attempt,
+        "cause": event.cause,
+    }
+
+
+def log_page_json(job_id: str, page: LogPage) -> dict[str, Json]:
+    return {
+        "job_id": job_id,
+        "lines": [{"seq": line.seq, "at": _time(line.at), "stream": line.stream, "text": line.text} for line in page.lines],
+        "next_seq": page.next_seq,
+        "complete": page.complete,
+        "dropped": None if page.dropped is None else {"first_seq": page.dropped[0], "last_seq": page.dropped[1]},
+    }
+
+
+def job_type_json(info: JobTypeInfo, schema: Mapping[str, Json]) -> dict[str, Json]:
+    return {
+        "type": info.type,
+        "task": info.task,
+        "title": info.title,
+        "description": info.description,
+        "queue": info.queue,
+        "schema": schema,
+    }
+
+
+def template_json(template: Template) -> dict[str, Json]:
+    return {
+        "name": template.name,
+        "title": template.title,
+        "kind": template.kind,
+        "creatable": template.creatable,
+        "description": template.description,
+        "variables": dict(template.variables),
+    }
+
+
+def catalog_json(catalog: TemplateCatalog) -> dict[str, Json]:
+    return {"templates": [template_json(template) for template in catalog.list()], "problems": list(catalog.problems)}
+
+
+def counts_json(counts: JobCounts) -> dict[str, Json]:
+    return {
+        "by_status": dict(counts.by_status),
+        "by_type": dict(counts.by_type),
+        "queue_depth": counts.by_status[Status.PENDING],
+        "oldest_pending_seconds": oldest_pending_seconds(counts),
+    }
+
+
+def worker_json(worker: Worker) -> dict[str, Json]:
+    return {
+        "id": worker.id,
+        "host": worker.host,
+        "pid": worker.pid,
+        "slots": worker.slots,
+        "busy_slots": worker.busy_slots,
+        "queues": list(worker.queues),
+        "started_at": _time(worker.started_at),
+        "heartbeat_at": _time(worker.heartbeat_at),
+        "alive": worker.alive,
+    }
+
+
+def caller_json(caller: Caller) -> dict[str, Json]:
+    return {"name": caller.name, "scopes": sorted(caller.scopes)}

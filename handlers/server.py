@@ -1,0 +1,238 @@
+"""`runcast serve`: one process that starts the API and the worker, starts again what dies, and stops all of it in order.
+
+Does no work of its own and loads none of the service, so that it stays small and has nothing that could fail.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from jobs.diagnostics import log_to_stderr
+from jobs.errors import OperatorError
+from jobs.settings import Settings
+
+logger = logging.getLogger("runcast.serve")
+
+READY_SECONDS = 30.0
+STOP_API_SECONDS = 10.0
+RESTART_SECONDS = 0.2
+FAILING_SECONDS = 5.0
+"""A process that ends sooner than this has failed to start; it is started again more and more slowly."""
+SETTINGS, LIFELINE, LISTENER = "RUNCAST_SETTINGS", "RUNCAST_LIFELINE", "RUNCAST_LISTENER"
+
+
+def serve(settings: Settings) -> int:
+    """Until SIGTERM or SIGINT; gives the exit status. Raises OperatorError."""
+    log_to_stderr()
+    settings = replace(settings, data_dir=settings.data_dir.absolute())
+    with listen(settings) as listener:
+        in_a_fork(lambda: _prepare(settings))
+        settings = replace(settings, port=listener.getsockname()[1])
+        return Server(settings, listener).run()
+
+
+@contextmanager
+def listen(settings: Settings) -> Iterator[socket.socket]:
+    """The socket, bound here so that the API can be started again on it. Raises OperatorError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+            listener.listen(2048)
+        except OSError as error:
+            raise OperatorError(f"Port {settings.port} of {settings.host} cannot be listened on: {error.strerror}.") from error
+        yield listener
+
+
+def in_a_fork(work: Callable[[], None]) -> None:
+    """Do it in a process of its own, so that what it imports does not stay here. Raises OperatorError with what it said."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        status = 1
+        try:
+            work()
+            status = 0
+        except OperatorError as error:
+            os.write(writer, str(error).encode())
+            status = 2
+        except BaseException:
+            logger.exception("The start failed.")
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        message = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if status != 0:
+        raise OperatorError(message or "The server could not be prepared; see above.")
+
+
+def _prepare(settings: Settings) -> None:
+    from jobs.bootstrap import prepare
+
+    prepare(settings)
+
+
+class Part:
+    """One of our processes, started again whenever it ends."""
+
+    def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self.name = name
+        self._start = start
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._failures = 0
+        self._due = 0.0
+        self.refused = False
+
+    def keep_running(self) -> None:
+        if self._process is not None and self._process.poll() is not None:
+            self._note_end(self._process.returncode)
+        if self._process is None and time.monotonic() >= self._due:
+            self._process, self._started = self._start(), time.monotonic()
+
+    def _note_end(self, status: int) -> None:
+        failed = time.monotonic() - self._started < FAILING_SECONDS
+        self._failures = self._failures + 1 if failed else 0
+        self.refused = status == 2
+        wait = min(10.0, RESTART_SECONDS * 2**self._failures)
+        self._due = time.monotonic() + wait
+        self._process = None
+        logger.warning("The %s ended (%s); starting it again in %.1f s.", self.name, status, wait)
+
+    def ask_to_stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self, seconds: float | None) -> None:
+        if self._process is None:
+            return
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            logger.warning("The %s did not stop in time; killing it.", self.name)
+            self._process.kill()
+            self._process.wait()
+
+
+class Server:
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._stop_signal: int | None = None
+        # Our children hold one end; it closes when we die, however we die.
+        self._lifeline, self._lifeline_ours = os.pipe()
+        self._api = Part("API", self._start_api)
+        self._worker = None if settings.no_worker else Part("worker", self._start_worker)
+
+    @property
+    def _parts(self) -> list[Part]:
+        return [part for part in (self._worker, self._api) if part is not None]
+
+    def run(self) -> int:
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, self._stop)
+        try:
+            if not self._start():
+                return 1 if self._stop_signal is None else 0
+            while self._stop_signal is None:
+                for part in self._parts:
+                    part.keep_running()
+                time.sleep(0.1)
+            return 0
+        finally:
+            self._stop_parts()
+
+    def _stop(self, signum: int, _frame: object) -> None:
+        self._stop_signal = signum
+
+    def _start(self) -> bool:
+        deadline = time.monotonic() + READY_SECONDS
+        while self._stop_signal is None:
+            for part in self._parts:
+                part.keep_running()
+            if any(part.refused for part in self._parts):
+                return False
+            if self._ready():
+                self._announce()
+                return True
+            if time.monotonic() > deadline:
+                logger.error("The server was not ready within %d s.", READY_SECONDS)
+                return False
+            time.sleep(0.02)
+        return False
+
+    def _ready(self) -> bool:
+        """Asks as any client would."""
+        import http.client
+
+        path = "/api/health/live" if self._settings.no_worker else "/api/health/ready"
+        host = _reachable(self._settings.host)
+        connection = http.client.HTTPConnection(host, self._settings.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def _announce(self) -> None:
+        host = _reachable(self._settings.host)
+        url = f"http://[{host}]" if ":" in host else f"http://{host}"
+        url = f"{url}:{self._settings.port}"
+        where = "RUNCAST_TOKEN" if self._settings.token else str(self._settings.token_file)
+        print(f"runcast is ready at {url} (docs: {url}/api/docs, admin token: {where})", flush=True)
+
+    def _stop_parts(self) -> None:
+        """The worker first: clients shall see how their jobs end."""
+        if self._worker is not None:
+            self._worker.ask_to_stop()
+            self._worker.wait(None)
+        self._api.ask_to_stop()
+        self._api.wait(STOP_API_SECONDS)
+
+    # -- starting the parts -------------------------------------------------------------------------------------------------
+
+    def _start_api(self) -> subprocess.Popen[bytes]:
+        return self._spawn("handlers.api", {LISTENER: str(self._listener.fileno())}, keep=[self._listener.fileno()])
+
+    def _start_worker(self) -> subprocess.Popen[bytes]:
+        return self._spawn("jobs.worker", {}, keep=[])
+
+    def _spawn(self, module: str, extra: dict[str, str], *, keep: list[int]) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            SETTINGS: json.dumps(self._settings.to_json()),
+            LIFELINE: str(self._lifeline),
+            **extra,
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", module],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[self._lifeline, *keep],
+            # Ctrl-C is for us; we tell the parts in order.
+            start_new_session=True,
+        )
+
+
+def _reachable(host: str) -> str:
+    """An address of ours that clients here can use."""
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    return "::1" if host == "::" else host
