@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test check lint lint-contract types imports fix lock fuzz clean
+.PHONY: help venv demo serve test check lint lint-contract types imports fix lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ types: venv
 
 imports: venv
 	@$(BIN)/lint-imports --no-logo
+
+# Node comes with the environment; the packages that the tools need are installed into tests/node once.
+lint-contract: venv
+	@$(BIN)/python tests/node/run.py lint-contract
 
 fix: venv ## Repair what can be repaired by itself
 	@$(BIN)/ruff check --fix
