@@ -172,7 +172,7 @@ def _first(rules: Sequence[re.Pattern[str]], text: str, *, clamp: bool) -> Progr
 def _progress(found: re.Match[str], *, clamp: bool) -> Progress | None:
     groups = found.groupdict()
     percent = _percentage(groups)
-    if percent is None or math.isnan(percent) or not (clamp or (percent <= 100 and groups.get("total") != "1")):
+    if percent is None or not math.isfinite(percent) or not (clamp or (percent <= 100 and groups.get("total") != "1")):
         return None
     return Progress(percent=min(100.0, max(0.0, percent)), message=tidy(groups.get("message") or ""))
 

@@ -592,9 +592,9 @@ def test_strays_are_found_by_their_marker(tmp_path: Path) -> None:
 
 def test_strays_without_a_marker_are_found_by_their_group_and_by_their_parent(tmp_path: Path) -> None:
     marker, pids = f"{tmp_path}:1", tmp_path / "pids"
-    # Carries the marker itself; one child of its group does not, nor does one that made a session of its own.
+    # The leader carries the marker. An orphan in its group does not, nor does a child that made a session of its own.
     code = (
-        f"env -i sleep 600 & first=$!; env -i setsid sleep 600 & second=$!; "
+        f"first=$(env -i sleep 600 > /dev/null & echo $!); env -i setsid sleep 600 & second=$!; "
         f"echo $$ $first $second > {pids}.partial; mv {pids}.partial {pids}; wait"
     )
     strays = lose_supervisor("sh", "-c", code, marker=marker, pids=pids)

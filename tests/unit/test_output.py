@@ -98,10 +98,17 @@ def test_a_line_is_split_only_when_it_is_over_the_limit() -> None:
     for end in (b"\n", b"\r\n", b""):
         assert run(longest + end) == [Block(1, longest + end)]
         assert run(longest, end) == [Block(1, longest + end)]
+        assert run(longest + end[:1], end[1:]) == [Block(1, longest + end)]
         assert run(longest + b"y" + end) == [Block(1, longest), Block(1, b"y" + end)]
         assert run(longest, b"y", end) == [Block(1, longest), Block(1, b"y" + end)]
         assert run(longest * 2 + end) == [Block(1, longest), Block(1, longest + end)]
     assert run(b"a\n" + longest + b"yy\nb\n") == [Block(1, b"a\n"), Block(1, longest), Block(2, b"yy\nb\n")]
+
+
+def test_a_long_text_that_replaced_another_is_split_too() -> None:
+    longest = b"x" * BLOCK_BYTES
+    for feeds in ([b"a\r" + longest + b"y\n"], [b"a\r", longest, b"y", b"\n"], [b"a\r" + longest + b"y", b"\n"]):
+        assert run(*feeds) == [Block(1, longest), Block(1, b"y\n")]
 
 
 def test_output_without_any_line_end_is_stored_as_it_grows() -> None:
