@@ -1,0 +1,62 @@
+"""What tests share: real servers in temporary folders, clients for them, and the watch over what a test leaves behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `support`
+
+from support.server import RunningServer, start_server
+from support.waiting import eventually
+
+for name in [name for name in os.environ if name.startswith("RUNCAST_")]:
+    del os.environ[name]  # the environment of whoever runs the tests must not decide what they show
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """Threads and child processes that a test starts end with it; the servers that several tests share are known."""
+    threads, children = set(threading.enumerate()), _children()
+    yield
+    eventually(lambda: not (set(threading.enumerate()) - threads), "the test's threads end")
+    eventually(lambda: not (_children() - children - START_UPS), "the test's processes end")
+
+
+START_UPS: set[int] = set()
+"""Processes of servers that outlive a test on purpose."""
+
+
+def _children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server for all tests that need nothing special of it: 2 slots, the shipped workspace, the tasks of `support/tasks.toml`."""
+    with start_server(tmp_path_factory.mktemp("server"), slots=2) as running:
+        START_UPS.add(running.pid)
+        yield running
+        START_UPS.discard(running.pid)
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+    """Servers of the test's own: `make_server(slots=1, keep_jobs=True)`; each in a folder of its own unless `folder` says which."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        count = 0
+
+        def make(folder: Path | None = None, **options: object) -> RunningServer:
+            nonlocal count
+            count += 1
+            return stack.enter_context(start_server(folder or tmp_path / f"server-{count}", **options))
+
+        yield make
