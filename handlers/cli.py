@@ -155,7 +155,8 @@ def _accepted(client: Client, job: Json, *, follow: bool, as_json: bool) -> int:
 def _follow(client: Client, job_id: str, *, as_json: bool, after_seq: int = 0, stream: str | None = None) -> int:
     """Watches the job to its end. Ctrl-C ends the watching and not the job, which others may be waiting for."""
     from handlers.follow import follow
-    from handlers.terminal import say, view_for, watch
+    from handlers.live import view_for, watch
+    from handlers.terminal import say
 
     try:
         return watch(follow(client, job_id, after_seq=after_seq), view_for(as_json=as_json, stream=stream))
@@ -240,7 +241,7 @@ def _seq_before_tail(client: Client, job_id: str, tail: int | None) -> int:
 
 
 def _raw_log(client: Client, job_id: str, *, follow: bool, tail: int | None, stream: str | None) -> int:
-    from handlers.terminal import EXIT_CODES
+    from handlers.live import EXIT_CODES
 
     for piece in client.raw_log(job_id, follow=follow, tail=tail, stream=stream):
         sys.stdout.buffer.write(piece)

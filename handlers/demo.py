@@ -23,7 +23,8 @@ from rich.markup import escape
 
 from handlers.client import Client, read_token
 from handlers.follow import Event, follow
-from handlers.terminal import output, view_for, watch
+from handlers.live import view_for, watch
+from handlers.terminal import output
 from jobs.errors import OperatorError, RuncastError
 from jobs.model import Json, Status
 from jobs.settings import ENV_PREFIX

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from handlers.follow import Event
-from handlers.terminal import JsonLines, LiveLog, PlainLog, duration, ending, table_of_job, table_of_jobs, watch
+from handlers.live import JsonLines, LiveLog, PlainLog, ending, watch
+from handlers.terminal import duration, table_of_job, table_of_jobs
 
 JOB = {
     "id": "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11",

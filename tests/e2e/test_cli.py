@@ -1,0 +1,368 @@
+"""The command line as its users have it: the real command, against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO
+
+import psutil
+import pytest
+
+from handlers.client import Client, read_token
+from jobs.model import ENDED, Json
+
+PROGRAMS = Path(__file__).parents[1] / "programs"
+DEADLINE = 30.0
+
+TASKS = f"""
+[tasks.lines]
+title = "Print numbered lines"
+argv = ["{sys.executable}", "{PROGRAMS}/numbered_lines.py", "{{lines}}", "--rate", "{{rate}}", "--flush"]
+pty = false
+inputs.type = "object"
+inputs.required = ["lines"]
+inputs.properties = {{ lines = {{ type = "integer" }}, rate = {{ type = "integer", default = 0 }} }}
+
+[tasks.exits]
+title = "Exit with a code"
+argv = ["{sys.executable}", "{PROGRAMS}/exits_with.py", "{{code}}", "--say", "{{say}}"]
+inputs = {{ type = "object", properties = {{ code = {{ type = "integer" }}, say = {{ type = "string", default = "leaving" }} }} }}
+
+[tasks.waits]
+title = "Wait for a file"
+argv = ["{sys.executable}", "{PROGRAMS}/waits_for_file.py", "{{file}}"]
+inputs = {{ type = "object", required = ["file"], properties = {{ file = {{ type = "string" }} }} }}
+
+[tasks.streams]
+title = "Print on both streams"
+argv = ["{sys.executable}", "{PROGRAMS}/two_streams.py", "--lines", "3"]
+pty = false
+
+[tasks.steps]
+title = "Show progress"
+argv = ["{sys.executable}", "{PROGRAMS}/progress.py", "--steps", "10", "--delay", "0.05"]
+"""
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not holds():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and how it ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs commands for one server, as a user who has started it."""
+
+    url: str
+    data: Path
+    server: psutil.Process
+
+    @property
+    def environment(self) -> dict[str, str]:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("RUNCAST_")}
+        return {**plain, "RUNCAST_URL": self.url, "RUNCAST_DATA_DIR": str(self.data)}
+
+    def start(
+        self, *arguments: str, stdout: int = subprocess.PIPE, more: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "handlers.cli", *arguments]
+        return subprocess.Popen(command, env={**self.environment, **more}, text=True, stdout=stdout, stderr=subprocess.PIPE)
+
+    def __call__(self, *arguments: str, more: Mapping[str, str] = MappingProxyType({})) -> Said:
+        with self.start(*arguments, more=more) as command:
+            out, err = command.communicate(timeout=DEADLINE)
+        assert "Traceback" not in err
+        return Said(command.returncode, out, err)
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """For what a test needs, but is not about: a start of the command takes half a second."""
+        token = read_token(self.data / "admin-token")
+        assert token
+        with closing(Client(self.url, token=token.value)) as client:
+            yield client
+
+    def submit(self, task: str, **inputs: Json) -> str:
+        with self.client() as client:
+            return str(client.submit({"type": "task", "params": {"task": task, "inputs": inputs}})["id"])
+
+    def ended(self, task: str, **inputs: Json) -> str:
+        job_id = self.submit(task, **inputs)
+        with self.client() as client:
+            wait_until(lambda: client.job(job_id, wait=9)["status"] in ENDED, "the end of the job")
+        return job_id
+
+    def job(self, name: str) -> Json:
+        with self.client() as client:
+            return client.job(client.find_job(name))
+
+
+def rest_of(stream: IO[str] | None) -> str:
+    """What follows on a stream that was read from already; communicate() would leave out what is in its buffer."""
+    assert stream
+    return stream.read()
+
+
+@pytest.fixture(scope="module")
+def runcast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "tasks.toml").write_text(TASKS)
+    command = [sys.executable, "-m", "handlers.cli", "serve", "--port", "0", "--data-dir", str(folder / "data")]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RUNCAST_")}
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [*command, "--tasks", str(folder / "tasks.toml"), "--slots", "4"], stdout=output, stderr=subprocess.STDOUT, env=plain
+        )
+    try:
+        wait_until(lambda: b"runcast is ready at " in log.read_bytes() or server.poll() is not None, "the server")
+        assert server.poll() is None, log.read_text()
+        url = log.read_text().partition("runcast is ready at ")[2].split()[0]
+        yield Shell(url, folder / "data", psutil.Process(server.pid))
+    finally:
+        family = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
+        server.terminate()
+        status = server.wait(DEADLINE)
+        _, left = psutil.wait_procs(family, timeout=5)
+    assert (status, left) == (0, [])
+
+
+def test_submit_prints_the_id_and_nothing_else(runcast: Shell) -> None:
+    said = runcast("submit", "task", "task=exits", "code=0", "--label", "one", "--priority", "3", "--timeout", "60")
+    job = runcast.job("last")
+    assert (said.status, said.out, said.err) == (0, f"{job['id']}\n", "")
+    assert (job["labels"], job["priority"], job["timeout_seconds"]) == (["one"], 3, 60)
+    assert job["params"] == {"task": "exits", "inputs": {"code": 0}}
+
+
+def test_following_prints_the_log_and_exits_as_the_job_did(runcast: Shell) -> None:
+    good = runcast("submit", "task", "task=lines", "lines=100", "--follow")
+    assert good.out == "".join(f"line {number}\n" for number in range(1, 101))
+    assert good.status == 0
+    assert "completed after" in good.err
+    bad = runcast("submit", "task", "task=exits", "code=3", "say=no luck", "--follow")
+    assert (bad.out, bad.status) == ("no luck\n", 1)
+    assert "failed after" in bad.err
+
+
+def test_a_followed_job_that_is_cancelled_exits_with_130(runcast: Shell, tmp_path: Path) -> None:
+    job_id = runcast.submit("waits", file=str(tmp_path / "never"))
+    with runcast.start("logs", "-f", job_id) as following:
+        assert following.stdout
+        assert following.stdout.readline() == "waiting\n"
+        assert runcast("cancel", job_id).status == 0
+        assert "cancelled after" in rest_of(following.stderr)
+    assert following.returncode == 130
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_job(runcast: Shell, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    with runcast.start("submit", "task", "task=waits", f"file={go_on}", "-f") as following:
+        assert following.stdout
+        assert following.stdout.readline() == "waiting\n"
+        following.send_signal(signal.SIGINT)
+        said = rest_of(following.stderr)
+    job = runcast.job("last")
+    assert following.returncode == 130
+    assert f"runcast cancel {job['id']}" in said
+    assert job["status"] == "running"
+    go_on.touch()
+    assert runcast("logs", "-f", str(job["id"])).out == "waiting\nseen\n"
+
+
+def test_a_killed_api_costs_a_follower_no_line_and_repeats_none(runcast: Shell) -> None:
+    lines = 300
+    with runcast.start("submit", "task", "task=lines", f"lines={lines}", "rate=100", "-f") as following:
+        assert following.stdout
+        assert following.stdout.readline() == "line 1\n"
+        for process in runcast.server.children(recursive=True):
+            if "handlers.api" in process.cmdline():
+                process.kill()
+        out, err = rest_of(following.stdout), rest_of(following.stderr)
+    assert "connection was lost" in err
+    assert out == "".join(f"line {number}\n" for number in range(2, lines + 1))
+    assert following.returncode == 0
+
+
+def test_json_lines_of_a_followed_job_are_its_events(runcast: Shell) -> None:
+    said = runcast("submit", "task", "task=streams", "-f", "--json")
+    events = [json.loads(line) for line in said.out.splitlines()]
+    assert events[0]["event"] == "subscribed"
+    assert events[-1]["event"] == "complete"
+    assert sum(len(event["lines"]) for event in events if event["event"] == "log") == 6
+    assert said.err == ""
+
+
+def test_logs_in_every_form(runcast: Shell) -> None:
+    job_id = runcast.submit("lines", lines=25000)
+    whole = "".join(f"line {number}\n" for number in range(1, 25001))
+    assert runcast("logs", "-f", "--raw", job_id).out == whole
+    assert runcast("logs", job_id).out == whole
+    assert runcast("logs", "--tail", "2", job_id).out == "line 24999\nline 25000\n"
+    assert runcast("logs", "-f", "--tail", "2", job_id).out == "line 24999\nline 25000\n"
+    line = json.loads(runcast("logs", "--tail", "1", "--json", job_id).out)
+    assert (line["seq"], line["stream"], line["text"]) == (25000, "stdout", "line 25000")
+
+
+def test_logs_of_one_stream(runcast: Shell) -> None:
+    job_id = runcast.submit("streams")
+    assert runcast("logs", "-f", "--stream", "stderr", job_id).out == "err 1\nerr 2\nerr 3\n"
+    assert runcast("logs", "--stream", "stdout", job_id).out == "out 1\nout 2\nout 3\n"
+
+
+def test_a_reader_that_has_enough_causes_no_fuss(runcast: Shell) -> None:
+    job_id = runcast.ended("lines", lines=25000)
+    with runcast.start("logs", job_id) as printing:
+        assert printing.stdout
+        assert printing.stdout.readline() == "line 1\n"
+        printing.stdout.close()
+        assert rest_of(printing.stderr) == ""
+
+
+def test_a_terminal_shows_a_bar_and_the_log(runcast: Shell) -> None:
+    ours, theirs = pty.openpty()
+    with runcast.start("submit", "task", "task=steps", "-f", stdout=theirs, more={"TERM": "xterm-256color", "COLUMNS": "100"}) as following:
+        os.close(theirs)
+        drawn = b"".join(iter(lambda: _read(ours), b""))
+        os.close(ours)
+        said = rest_of(following.stderr)
+    screen = drawn.decode()
+    assert "task steps" in screen
+    assert "━" in screen
+    assert "%" in screen
+    assert "completed after" in said
+    assert following.returncode == 0
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # Linux says so when the other end of a terminal is closed
+        return b""
+
+
+def test_jobs_are_found_by_a_part_of_their_id(runcast: Shell) -> None:
+    job_id = runcast.ended("exits", code=0)
+    for name in ("last", job_id.upper(), job_id.rpartition("-")[2], job_id[:30]):
+        assert runcast.job(name)["id"] == job_id
+    assert runcast.submit("exits", code=0)
+    assert json.loads(runcast("show", job_id.rpartition("-")[2], "--json").out)["id"] == job_id
+    unknown = runcast("show", "ffffffff")
+    assert (unknown.status, unknown.out) == (2, "")
+    several = runcast("show", job_id[:4])
+    assert several.status == 2
+    assert "may mean" in several.err
+
+
+def test_lists_filter(runcast: Shell) -> None:
+    assert runcast("submit", "task", "task=exits", "code=4", "--label", "odd", "--label", "even", "-f").status == 1
+    job_id = runcast.job("last")["id"]
+    found = json.loads(runcast("list", "--label", "odd", "--label", "even", "--status", "failed", "--since", "1h", "--json").out)
+    assert [job["id"] for job in found["jobs"]] == [job_id]
+    assert runcast("list", "--until", "1h", "--json").out == '{"jobs": []}\n'
+    table = runcast("list", "--label", "odd").out.splitlines()
+    assert table[0].split() == ["JOB", "STATUS", "WHAT", "PROGRESS", "CREATED", "TOOK"]
+    assert table[1].split()[:4] == [job_id, "failed", "task", "exits"]
+
+
+def test_one_job_is_shown_with_its_history(runcast: Shell) -> None:
+    job_id = runcast.ended("exits", code=0)
+    shown = runcast("show", job_id).out
+    assert job_id in shown
+    assert "pending: submitted by" in shown
+    history = json.loads(runcast("show", job_id, "--json").out)["history"]
+    assert [event["status"] for event in history] == ["pending", "running", "completed"]
+
+
+def test_cancel_goes_on_after_a_refusal(runcast: Shell, tmp_path: Path) -> None:
+    ended = runcast.ended("exits", code=0)
+    active = runcast.submit("waits", file=str(tmp_path / "never"))
+    said = runcast("cancel", "--force", ended, active)
+    assert said.status == 1
+    assert "already ended" in said.err
+    assert said.out.startswith(active)
+    with runcast.client() as client:
+        wait_until(lambda: client.job(active, wait=9)["status"] == "cancelled", "the end of the cancelled job")
+
+
+def test_retry_and_delete(runcast: Shell) -> None:
+    first = runcast.ended("exits", code=0, say="again")
+    assert runcast("retry", first, "--follow").out == "again\n"
+    second = runcast.job("last")
+    assert second["retry_of"] == first
+    assert runcast("delete", first, str(second["id"])).status == 0
+    gone = runcast("show", first)
+    assert gone.status == 1
+    assert "There is no job" in gone.err
+
+
+def test_the_same_idempotency_key_gives_the_same_job(runcast: Shell) -> None:
+    submit = ("submit", "task", "task=exits", "--idempotency-key", "once-only-1")
+    first = runcast(*submit, "code=0")
+    assert runcast(*submit, "code=0").out == first.out
+    other = runcast(*submit, "code=1")
+    assert (other.status, other.out) == (1, "")
+
+
+def test_a_refusal_names_the_faulty_places(runcast: Shell) -> None:
+    said = runcast("submit", "build", "config=fast")
+    assert (said.status, said.out) == (1, "")
+    assert said.err.startswith("runcast: ")
+    assert "body #/params/config: " in said.err
+    task = runcast("submit", "task", "task=lines", "lines=many")
+    assert task.status == 1
+    assert "body #/params/inputs/lines: " in task.err
+
+
+def test_params_as_one_object(runcast: Shell) -> None:
+    assert runcast("submit", "task", "--params", '{"task": "exits", "inputs": {"code": 0, "say": "x"}}', "say=3").status == 0
+    assert runcast.job("last")["params"] == {"task": "exits", "inputs": {"code": 0, "say": "3"}}
+
+
+def test_the_token_and_whose_it_is(runcast: Shell) -> None:
+    file = runcast.data / "admin-token"
+    assert runcast("token").out.strip() == file.read_text().strip()
+    who = json.loads(runcast("token", "--whoami", "--json").out)
+    assert (who["source"], who["scopes"]) == (str(file), ["admin"])
+
+
+def test_a_wrong_token_says_where_it_is_from(runcast: Shell, tmp_path: Path) -> None:
+    wrong = {"RUNCAST_TOKEN": "nobody-s"}
+    said = runcast("list", more=wrong)
+    assert said.status == 1
+    assert "RUNCAST_TOKEN" in said.err
+    assert "nobody-s" not in said.err
+    missing = runcast("list", more={"RUNCAST_DATA_DIR": str(tmp_path)})
+    assert missing.status == 1
+    assert str(tmp_path) in missing.err
+    assert runcast("list", "--token-file", str(tmp_path / "none")).status == 2
+    assert runcast("list", "--token-file", str(runcast.data / "admin-token"), more=wrong).status == 0
+
+
+@pytest.mark.parametrize("command", [["list"], ["submit", "build", "-f"], ["logs", "-f", "last"]])
+def test_no_server_is_one_line(runcast: Shell, command: list[str]) -> None:
+    said = runcast(*command, more={"RUNCAST_URL": "http://127.0.0.1:1"})
+    assert (said.status, said.out) == (2, "")
+    assert said.err == "runcast: Nothing answers at http://127.0.0.1:1: is `runcast serve` running?\n"
