@@ -167,6 +167,8 @@ class JobLog:
             self._progress = self._tracker.offer(seen.progress) or self._progress
         if seen.ready is not None:
             self._values["ready_at"] = at
+            # So that those who watch learn of it: a job that is ready has no event of its own.
+            self._progress = self._tracker.offer(Progress(message="ready")) or self._progress
             if seen.ready:
                 self._values["result"] = dict(seen.ready)
         if seen.result is not None:
