@@ -565,17 +565,24 @@ def test_a_process_whose_main_thread_ended_is_alive() -> None:
 
 
 def lose_supervisor(*argv: str, marker: str, pids: Path) -> list[Identity]:
-    """Starts a command under a supervisor that is killed at once; `pids` is a file that the command fills. Returns what runs on."""
+    """Starts a command whose supervisor is killed once nothing but the processes in the file `pids` runs on. Returns those."""
+    settled = pids.with_suffix(".settled")
     supervisor = os.fork()
     if supervisor == 0:
-        os.setsid()
-        become_subreaper()
-        Process.start(command(*argv, marker=marker))
-        signal.pause()
-        os._exit(0)
-    until(lambda: pids.exists() and pids.read_text().strip())
-    os.kill(supervisor, signal.SIGKILL)
-    os.waitpid(supervisor, 0)
+        try:
+            os.setsid()
+            become_subreaper()
+            process = Process.start(command(*argv, marker=marker))
+            until(lambda: pids.exists() and sorted(process.remaining()) == sorted(int(pid) for pid in pids.read_text().split()))
+            settled.touch()
+            signal.pause()
+        finally:
+            os._exit(1)
+    try:
+        until(settled.exists)
+    finally:
+        os.kill(supervisor, signal.SIGKILL)
+        os.waitpid(supervisor, 0)
     return [Identity.of(int(pid)) for pid in pids.read_text().split()]
 
 
@@ -599,7 +606,7 @@ def test_strays_without_a_marker_are_found_by_their_group_and_by_their_parent(tm
     )
     strays = lose_supervisor("sh", "-c", code, marker=marker, pids=pids)
     assert all(stray.alive() for stray in strays)
-    assert end_strays(marker=marker, group=strays[0].pid) >= 3
+    assert end_strays(marker=marker, group=strays[0].pid) == 3
     assert not any(stray.alive() for stray in strays)
 
 
