@@ -146,22 +146,14 @@ def test_validators_and_linter_find_nothing() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("right", "wrong", "said"),
-    [
-        ("action: send", "action: shout", "action"),
-        ("type: boolean", "type: bool", "type"),
-        ("asyncapi: 3.0.0", "asyncapi: 3.9.9", "asyncapi"),
-    ],
-)
-def test_the_events_validator_finds_a_fault(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+def test_the_events_validator_looks_into_payloads(tmp_path: Path) -> None:
     for file in FILES:
         text = (ROOT / "openapi" / file).read_text(encoding="utf-8")
-        (tmp_path / file).write_text(text.replace(right, wrong, 1) if file == "jobs.asyncapi.yaml" else text)
+        (tmp_path / file).write_text(text.replace("type: boolean", "type: bool", 1) if file == "jobs.asyncapi.yaml" else text)
     lint = [sys.executable, NODE_TOOLS, "node", NODE_TOOLS.parent / "lint-asyncapi.mjs", tmp_path / "jobs.asyncapi.yaml"]
     done = subprocess.run([str(word) for word in lint], capture_output=True, text=True)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert "(components.messages.subscribe.payload.schema.oneOf.1.properties.all.type)" in done.stderr
 
 
 # References and examples

@@ -1,0 +1,63 @@
+// Watches a job with the socket.io-client that browsers use, and prints every event as one line of JSON: `{event, payload}`.
+//
+//   RUNCAST_TOKEN=… node watch.mjs URL JOB_ID [AFTER_SEQ [websocket|polling]] [--drop-after LINES] [--all]
+//
+// Ends with 0 at `complete`, and with 1 when the connection or the subscription is refused. `--drop-after` cuts the connection, without a goodbye, each time
+// that so many lines have come, and goes on after the last one seen. `--all` also subscribes to all jobs. Besides the contract's events it prints `connect`,
+// `disconnect`, `connect_error` and `ack`.
+import { parseArgs } from 'node:util'
+import { io } from 'socket.io-client'
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { 'drop-after': { type: 'string' }, all: { type: 'boolean', default: false } },
+})
+const [url, jobId, afterSeq = '0', transport = 'websocket'] = positionals
+const dropAfter = Number(options['drop-after'] ?? Infinity)
+const socket = io(url, {
+  auth: { token: process.env.RUNCAST_TOKEN },
+  transports: [transport],
+  reconnectionDelay: 20,
+  reconnectionDelayMax: 100,
+})
+let seen = Number(afterSeq)
+let sinceConnect = 0
+
+const print = (event, payload) => process.stdout.write(`${JSON.stringify({ event, payload })}\n`)
+
+function end(status) {
+  process.exitCode = status
+  socket.close()
+}
+
+async function subscribe(payload) {
+  const answer = await socket.emitWithAck('subscribe', payload)
+  print('ack', answer)
+  if (!answer.ok) end(1)
+}
+
+socket.on('connect', async () => {
+  sinceConnect = 0
+  print('connect', { transport: socket.io.engine.transport.name })
+  if (options.all) await subscribe({ all: true })
+  await subscribe({ job_id: jobId, after_seq: seen })
+})
+socket.on('disconnect', reason => print('disconnect', { reason }))
+socket.on('connect_error', error => {
+  print('connect_error', { message: error.message, data: error.data ?? null })
+  // Without data it is the network's fault, and the client tries again by itself.
+  if (error.data) end(1)
+})
+socket.onAny((event, payload) => {
+  print(event, payload)
+  if (event === 'log') {
+    seen = payload.first_seq + payload.lines.length - 1
+    sinceConnect += payload.lines.length
+    if (sinceConnect >= dropAfter) {
+      sinceConnect = 0
+      socket.io.engine.close()
+    }
+  } else if (event === 'complete' && payload.job_id === jobId) {
+    end(0)
+  }
+})
