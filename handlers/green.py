@@ -7,22 +7,34 @@ of their own; those that wait there together share one transaction, and so one w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import gevent
 from gevent.event import AsyncResult, Event
 from gevent.threadpool import ThreadPool
-from sqlalchemy import Connection
 
 from jobs.database import Database, Work
-from jobs.errors import Unavailable
 from jobs.feed import Feed
 
 T = TypeVar("T")
 
 POLL_SECONDS = 0.005
 BATCH = 200
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a write gave, or raised."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    def hand_to(self, result: AsyncResult[Any]) -> None:
+        if self.error is None:
+            result.set(self.value)
+        else:
+            result.set_exception(self.error)
 
 
 class GreenDatabase(Database):
@@ -54,30 +66,25 @@ class GreenDatabase(Database):
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 outcomes = self._threads.apply(_write_together, (self._writer, [work for work, _ in batch]))
                 for (_, result), outcome in zip(batch, outcomes, strict=True):
-                    outcome(result)
+                    outcome.hand_to(result)
         finally:
             self._committing = False
 
 
-def _write_together(database: Database, works: list[Work[Any]]) -> list[Callable[[AsyncResult[Any]], None]]:
-    """All in one transaction, each undone alone when it raises."""
+def _write_together(database: Database, works: list[Work[Any]]) -> list[Outcome]:
+    """All in one transaction; one that raises makes each go alone, so that it undoes nothing but itself."""
     try:
-        return database.write(lambda connection: [_attempt(connection, work) for work in works])
-    except Unavailable as error:
-        failed = error
-        return [lambda result: result.set_exception(failed) for _ in works]
-
-
-def _attempt(connection: Connection, work: Work[Any]) -> Callable[[AsyncResult[Any]], None]:
-    savepoint = connection.begin_nested()
-    try:
-        value = work(connection)
+        values = database.write(lambda connection: [work(connection) for work in works])
     except Exception as error:
-        savepoint.rollback()
-        failed = error
-        return lambda result: result.set_exception(failed)
-    savepoint.commit()
-    return lambda result: result.set(value)
+        return [_write_alone(database, work) for work in works] if len(works) > 1 else [Outcome(error=error)]
+    return [Outcome(value) for value in values]
+
+
+def _write_alone(database: Database, work: Work[Any]) -> Outcome:
+    try:
+        return Outcome(database.write(work))
+    except Exception as error:
+        return Outcome(error=error)
 
 
 class GreenChanges:

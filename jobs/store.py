@@ -5,6 +5,8 @@ Every change of a job's status goes through `transition`, so that it is legal an
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +101,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._pending = PendingCount()
 
     # -- what clients change ------------------------------------------------------------------------------------------
 
@@ -109,7 +112,7 @@ class Store:
         def work(connection: Connection) -> Submitted:
             if idempotency and (earlier := _find_replay(connection, idempotency)):
                 return Submitted(_get(connection, earlier), replayed=True)
-            _refuse_when_full(connection, max_pending)
+            self._pending.add(connection, max_pending)
             _insert_job(connection, job_id, new)
             if idempotency:
                 values = {"owner": idempotency.owner, "key": idempotency.key, "body_hash": idempotency.body_hash, "job_id": job_id}
@@ -320,11 +323,24 @@ def _find_replay(connection: Connection, wanted: IdempotencyKey) -> str | None:
     return str(found.job_id)
 
 
-def _refuse_when_full(connection: Connection, max_pending: int) -> None:
-    # Stops counting at the limit, so that it costs the same however long the queue is.
-    pending = select(jobs.c.id).where(jobs.c.status == Status.PENDING).limit(1).offset(max_pending - 1)
-    if connection.execute(pending).first() is not None:
-        raise QueueFull(max_pending)
+class PendingCount:
+    """How many jobs are pending: counted anew when the last count is old or near the limit, else known from what was submitted since."""
+
+    SECONDS = 0.25
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._counted = -math.inf
+
+    def add(self, connection: Connection, limit: int) -> None:
+        """One more. Raises QueueFull."""
+        now = time.monotonic()
+        if now > self._counted + self.SECONDS or self._count > limit * 0.9 - 100:
+            self._count = connection.execute(select(func.count()).where(jobs.c.status == Status.PENDING)).scalar_one()
+            self._counted = now
+        if self._count >= limit:
+            raise QueueFull(self._count)
+        self._count += 1
 
 
 # -- reads ----------------------------------------------------------------------------------------------------------------
