@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,22 @@ def test_a_client_of_all_jobs_sees_the_status_of_others(server: RunningServer, w
     assert seen.end() == 0
     assert [s["status"] for s in seen.of("status") if s["job_id"] == other] == ["pending", "running", "completed"]
     assert not [payload for event in ("log", "complete") for payload in seen.of(event) if payload["job_id"] == other]
+
+
+@pytest.mark.parametrize("language", ["JavaScript", "Python"])
+def test_the_programs_of_the_documentation_work(server: RunningServer, tmp_path: Path, language: str) -> None:
+    page = server.session.get(f"{server.url}/api/docs/events", timeout=20).text
+    match = re.search(rf"<h4>{language}</h4>\n<pre><code>(.*?)</code></pre>", page, re.DOTALL)
+    assert match
+    program = tmp_path / ("watch.mjs" if language == "JavaScript" else "watch.py")
+    # The page may name another address than the one this test came by: a server behind a proxy does not know its own.
+    program.write_text(re.sub(r"(?<=[(\"])https?://[^\"]+", server.url, unescape(match[1])), encoding="utf-8")
+    (tmp_path / "node_modules").symlink_to(NODE_TOOLS.with_name("node_modules"))
+    command = [sys.executable, str(NODE_TOOLS), "node"] if language == "JavaScript" else [sys.executable]
+    job_id = server.shell("seq 1 10")
+    done = subprocess.run([*command, str(program), server.token, job_id], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [*map(str, range(1, 11)), "completed"]
 
 
 def test_a_wrong_token_is_refused_with_a_problem(watch: Callable[..., Watch]) -> None:

