@@ -64,28 +64,27 @@ def _create(client: Client, console: Console) -> None:
         raise DemoFailed("The workspace has no template to create a project from.")
     template = PREFERRED_TEMPLATE if PREFERRED_TEMPLATE in creatable else creatable[0]
     _headline(console, 1, f"create {PROJECT} from the template {template}")
-    _run_job(client, {"type": "create", "params": {"template": template, "name": PROJECT, "display_name": "My Editor"}})
+    _run_job(client, {"type": "create", "params": {"template": template, "name": PROJECT, "display_name": "My Editor"}}, console)
 
 
 def _build(client: Client, console: Console) -> None:
     _headline(console, 2, f"build {PROJECT}")
-    _run_job(client, {"type": "build", "params": {"project": PROJECT, "config": "release"}})
+    _run_job(client, {"type": "build", "params": {"project": PROJECT, "config": "release"}}, console)
 
 
 def _launch(client: Client, console: Console) -> None:
     _headline(console, 3, f"launch {PROJECT}, look at its page, and cancel it")
     job = client.submit({"type": "launch", "params": {"app": f"{PROJECT}.kit"}})
-    view = view_for(as_json=False)
-    watch(_visit_and_cancel(client, job["id"], console), view)
+    watch(_visit_and_cancel(client, job["id"], console), view_for(console=console))
     ended = client.job(job["id"])
     if ended["status"] != Status.CANCELLED or not (ended["result"] or {}).get("url"):
         raise DemoFailed(f"The application could not be visited: its job {ended['status']}.")
 
 
-def _run_job(client: Client, submission: Mapping[str, Json]) -> None:
+def _run_job(client: Client, submission: Mapping[str, Json], console: Console) -> None:
     """Submits a job, draws it until its end, and insists on its success."""
     job = client.submit(submission)
-    if watch(follow(client, job["id"]), view_for(as_json=False)) != 0:
+    if watch(follow(client, job["id"]), view_for(console=console)) != 0:
         raise DemoFailed(f"The {submission['type']} job did not complete.")
 
 

@@ -41,11 +41,14 @@ class View(Protocol):
     def show(self, event: Event) -> None: ...
 
 
-def view_for(*, as_json: bool, stream: str | None = None) -> View:
-    """JSON lines if asked for, a live display on a terminal, and plain lines anywhere else."""
+def view_for(*, as_json: bool = False, stream: str | None = None, console: Console | None = None) -> View:
+    """JSON lines if asked for, a live display on a terminal, and plain lines anywhere else.
+
+    Whoever prints while a live display is up must do so on its console.
+    """
     if as_json:
         return JsonLines()
-    console = output()
+    console = console or output()
     return LiveLog(console, stream=stream) if console.is_interactive else PlainLog(stream=stream)
 
 
@@ -62,7 +65,7 @@ def watch(events: Generator[Event, None, None], view: View) -> int:
                 end = event.data
     if not isinstance(view, JsonLines):
         for line in ending(end, problem=problem):
-            say(line)
+            say(line, colour=STYLES[end["status"]])
     return EXIT_CODES[end["status"]]
 
 
@@ -130,7 +133,7 @@ class LiveLog(AbstractContextManager["LiveLog"]):
             TextColumn("{task.fields[message]}", style="dim"),
         )
         self._bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-        self._task = self._bar.add_task("", total=None, message="")
+        self._task = self._bar.add_task("connecting", total=None, message="")
         self._what = ""
 
     def __enter__(self) -> Self:

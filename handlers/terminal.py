@@ -6,10 +6,10 @@ Answers go to standard output, what is said about them to standard error. It dra
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -35,9 +35,9 @@ def output() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=WIDTH_OF_FILES)
 
 
-def say(message: str) -> None:
-    """A line for the person, apart from the output."""
-    print(message, file=sys.stderr, flush=True)
+def say(message: str, *, colour: str | None = None) -> None:
+    """A line for the person, apart from the output. It has its colour on a terminal only."""
+    click.secho(message, fg=colour, err=True)
 
 
 def print_json(document: Json) -> None:

@@ -8,22 +8,19 @@ import pty
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
-import psutil
 import pytest
+from support.server import PROGRAMS, RunningServer, start_server
 
-from handlers.client import Client, read_token
-from jobs.model import ENDED, Json
+from jobs.model import Json
 
-PROGRAMS = Path(__file__).parents[1] / "programs"
 DEADLINE = 30.0
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 TASKS = f"""
 [tasks.lines]
@@ -55,13 +52,6 @@ argv = ["{sys.executable}", "{PROGRAMS}/progress.py", "--steps", "10", "--delay"
 """
 
 
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not holds():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.02)
-
-
 @dataclass(frozen=True)
 class Said:
     """What a command printed, and how it ended."""
@@ -73,50 +63,42 @@ class Said:
 
 @dataclass(frozen=True)
 class Shell:
-    """Runs commands for one server, as a user who has started it."""
+    """Runs commands on one server's machine, as the user who has started it."""
 
-    url: str
-    data: Path
-    server: psutil.Process
+    server: RunningServer
 
     @property
-    def environment(self) -> dict[str, str]:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("RUNCAST_")}
-        return {**plain, "RUNCAST_URL": self.url, "RUNCAST_DATA_DIR": str(self.data)}
+    def data(self) -> Path:
+        return self.server.folder / "data"
 
-    def start(
-        self, *arguments: str, stdout: int = subprocess.PIPE, more: Mapping[str, str] = MappingProxyType({})
-    ) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "handlers.cli", *arguments]
-        return subprocess.Popen(command, env={**self.environment, **more}, text=True, stdout=stdout, stderr=subprocess.PIPE)
+    def start(self, *arguments: str, stdout: int = subprocess.PIPE, more: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
+        environment = {**os.environ, "RUNCAST_URL": self.server.url, "RUNCAST_DATA_DIR": str(self.data), **more}
+        line = [sys.executable, "-m", "handlers.cli", *arguments]
+        return subprocess.Popen(line, env=environment, text=True, stdout=stdout, stderr=subprocess.PIPE)
 
-    def __call__(self, *arguments: str, more: Mapping[str, str] = MappingProxyType({})) -> Said:
+    def __call__(self, *arguments: str, more: Mapping[str, str] = NOTHING) -> Said:
         with self.start(*arguments, more=more) as command:
             out, err = command.communicate(timeout=DEADLINE)
         assert "Traceback" not in err
         return Said(command.returncode, out, err)
 
-    @contextmanager
-    def client(self) -> Iterator[Client]:
-        """For what a test needs, but is not about: a start of the command takes half a second."""
-        token = read_token(self.data / "admin-token")
-        assert token
-        with closing(Client(self.url, token=token.value)) as client:
-            yield client
-
     def submit(self, task: str, **inputs: Json) -> str:
-        with self.client() as client:
-            return str(client.submit({"type": "task", "params": {"task": task, "inputs": inputs}})["id"])
+        """What a test needs but is not about is done without the command, a start of which takes half a second."""
+        return self.server.run(task, **inputs)
 
     def ended(self, task: str, **inputs: Json) -> str:
-        job_id = self.submit(task, **inputs)
-        with self.client() as client:
-            wait_until(lambda: client.job(job_id, wait=9)["status"] in ENDED, "the end of the job")
-        return job_id
+        return str(self.server.wait(self.submit(task, **inputs))["id"])
 
-    def job(self, name: str) -> Json:
-        with self.client() as client:
-            return client.job(client.find_job(name))
+    def last(self) -> Json:
+        return self.server.call("GET", "/jobs", params={"limit": 1}).json()["jobs"][0]
+
+
+@pytest.fixture(scope="module")
+def runcast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tasks.toml").write_text(TASKS)
+    with start_server(folder, tasks=folder / "tasks.toml", slots=4) as server:
+        yield Shell(server)
 
 
 def rest_of(stream: IO[str] | None) -> str:
@@ -125,33 +107,9 @@ def rest_of(stream: IO[str] | None) -> str:
     return stream.read()
 
 
-@pytest.fixture(scope="module")
-def runcast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "tasks.toml").write_text(TASKS)
-    command = [sys.executable, "-m", "handlers.cli", "serve", "--port", "0", "--data-dir", str(folder / "data")]
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("RUNCAST_")}
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [*command, "--tasks", str(folder / "tasks.toml"), "--slots", "4"], stdout=output, stderr=subprocess.STDOUT, env=plain
-        )
-    try:
-        wait_until(lambda: b"runcast is ready at " in log.read_bytes() or server.poll() is not None, "the server")
-        assert server.poll() is None, log.read_text()
-        url = log.read_text().partition("runcast is ready at ")[2].split()[0]
-        yield Shell(url, folder / "data", psutil.Process(server.pid))
-    finally:
-        family = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
-        server.terminate()
-        status = server.wait(DEADLINE)
-        _, left = psutil.wait_procs(family, timeout=5)
-    assert (status, left) == (0, [])
-
-
 def test_submit_prints_the_id_and_nothing_else(runcast: Shell) -> None:
     said = runcast("submit", "task", "task=exits", "code=0", "--label", "one", "--priority", "3", "--timeout", "60")
-    job = runcast.job("last")
+    job = runcast.last()
     assert (said.status, said.out, said.err) == (0, f"{job['id']}\n", "")
     assert (job["labels"], job["priority"], job["timeout_seconds"]) == (["one"], 3, 60)
     assert job["params"] == {"task": "exits", "inputs": {"code": 0}}
@@ -184,7 +142,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(runcast: Shell, tmp_path: Path
         assert following.stdout.readline() == "waiting\n"
         following.send_signal(signal.SIGINT)
         said = rest_of(following.stderr)
-    job = runcast.job("last")
+    job = runcast.last()
     assert following.returncode == 130
     assert f"runcast cancel {job['id']}" in said
     assert job["status"] == "running"
@@ -197,9 +155,9 @@ def test_a_killed_api_costs_a_follower_no_line_and_repeats_none(runcast: Shell) 
     with runcast.start("submit", "task", "task=lines", f"lines={lines}", "rate=100", "-f") as following:
         assert following.stdout
         assert following.stdout.readline() == "line 1\n"
-        for process in runcast.server.children(recursive=True):
-            if "handlers.api" in process.cmdline():
-                process.kill()
+        for process in (api := runcast.server.part("api")).children(recursive=True):
+            process.kill()
+        api.kill()
         out, err = rest_of(following.stdout), rest_of(following.stderr)
     assert "connection was lost" in err
     assert out == "".join(f"line {number}\n" for number in range(2, lines + 1))
@@ -266,9 +224,8 @@ def _read(terminal: int) -> bytes:
 def test_jobs_are_found_by_a_part_of_their_id(runcast: Shell) -> None:
     job_id = runcast.ended("exits", code=0)
     for name in ("last", job_id.upper(), job_id.rpartition("-")[2], job_id[:30]):
-        assert runcast.job(name)["id"] == job_id
+        assert json.loads(runcast("show", name, "--json").out)["id"] == job_id
     assert runcast.submit("exits", code=0)
-    assert json.loads(runcast("show", job_id.rpartition("-")[2], "--json").out)["id"] == job_id
     unknown = runcast("show", "ffffffff")
     assert (unknown.status, unknown.out) == (2, "")
     several = runcast("show", job_id[:4])
@@ -278,7 +235,7 @@ def test_jobs_are_found_by_a_part_of_their_id(runcast: Shell) -> None:
 
 def test_lists_filter(runcast: Shell) -> None:
     assert runcast("submit", "task", "task=exits", "code=4", "--label", "odd", "--label", "even", "-f").status == 1
-    job_id = runcast.job("last")["id"]
+    job_id = runcast.last()["id"]
     found = json.loads(runcast("list", "--label", "odd", "--label", "even", "--status", "failed", "--since", "1h", "--json").out)
     assert [job["id"] for job in found["jobs"]] == [job_id]
     assert runcast("list", "--until", "1h", "--json").out == '{"jobs": []}\n'
@@ -303,14 +260,13 @@ def test_cancel_goes_on_after_a_refusal(runcast: Shell, tmp_path: Path) -> None:
     assert said.status == 1
     assert "already ended" in said.err
     assert said.out.startswith(active)
-    with runcast.client() as client:
-        wait_until(lambda: client.job(active, wait=9)["status"] == "cancelled", "the end of the cancelled job")
+    assert runcast.server.wait(active)["status"] == "cancelled"
 
 
 def test_retry_and_delete(runcast: Shell) -> None:
     first = runcast.ended("exits", code=0, say="again")
     assert runcast("retry", first, "--follow").out == "again\n"
-    second = runcast.job("last")
+    second = runcast.last()
     assert second["retry_of"] == first
     assert runcast("delete", first, str(second["id"])).status == 0
     gone = runcast("show", first)
@@ -338,7 +294,7 @@ def test_a_refusal_names_the_faulty_places(runcast: Shell) -> None:
 
 def test_params_as_one_object(runcast: Shell) -> None:
     assert runcast("submit", "task", "--params", '{"task": "exits", "inputs": {"code": 0, "say": "x"}}', "say=3").status == 0
-    assert runcast.job("last")["params"] == {"task": "exits", "inputs": {"code": 0, "say": "3"}}
+    assert runcast.last()["params"] == {"task": "exits", "inputs": {"code": 0, "say": "3"}}
 
 
 def test_the_token_and_whose_it_is(runcast: Shell) -> None:

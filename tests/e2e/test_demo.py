@@ -1,0 +1,69 @@
+"""`runcast demo`, whole and interrupted: it shows what it promises, and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from support.waiting import eventually
+
+DEADLINE = 60.0
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """The demo with its temporary files in `folder`, which also tells its processes from all others."""
+    with (folder.parent / "said").open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "handlers.cli", "demo"],
+            env={**os.environ, "TMPDIR": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "temporary").mkdir()
+    return tmp_path / "temporary"
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _belongs(process, str(folder))]
+
+
+def _belongs(process: psutil.Process, folder: str) -> bool:
+    try:
+        return folder in process.environ().get("TMPDIR", "") or folder in " ".join(process.cmdline()) or process.cwd().startswith(folder)
+    except psutil.Error:
+        return False
+
+
+def test_the_demo_shows_it_all_and_leaves_nothing(folder: Path) -> None:
+    demo = start(folder)
+    assert demo.wait(DEADLINE) == 0
+    said = (folder.parent / "said").read_text()
+    assert [line[:6] for line in said.splitlines() if re.match(r"\d of 3", line)] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert re.search(r"^\[\d+/\d+\] ", said, re.MULTILINE)
+    assert re.search(r"^GET http://127\.0\.0\.1:\d+/ gives 200, the page “My Editor”", said, re.MULTILINE)
+    assert "/api/docs" in said
+    assert processes_of(folder) == []
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing(folder: Path, signum: signal.Signals) -> None:
+    demo = start(folder)
+    eventually(lambda: b"[1/" in (folder.parent / "said").read_bytes(), "a job of the demo runs", seconds=DEADLINE)
+    assert len(processes_of(folder)) > 1
+    demo.send_signal(signum)
+    assert demo.wait(DEADLINE) == 130
+    assert b"Traceback" not in (folder.parent / "said").read_bytes()
+    assert processes_of(folder) == []
+    assert list(folder.iterdir()) == []
