@@ -214,8 +214,8 @@ class Store:
             by_type = connection.execute(select(jobs.c.type, func.count()).where(visible).group_by(jobs.c.type))
             oldest = select(func.min(jobs.c.created_at)).where(jobs.c.status == Status.PENDING)
             return JobCounts(
-                by_status=dict.fromkeys(Status, 0) | dict(by_status.tuples().all()),
-                by_type=dict.fromkeys(JobType, 0) | dict(by_type.tuples().all()),
+                by_status=_counted(Status, by_status.tuples()),
+                by_type=_counted(JobType, by_type.tuples()),
                 oldest_pending_ms=connection.execute(oldest).scalar(),
             )
 

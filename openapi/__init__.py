@@ -1,1 +1,4 @@
-"""The two contracts, written by hand: `jobs.yaml` (HTTP) and `jobs.asyncapi.yaml` (live events). Holds no code; `handlers.contract` reads them."""
+"""The two contracts, written by hand: `jobs.yaml` (HTTP) and `jobs.asyncapi.yaml` (live events).
+
+Holds no code; `handlers.contract` reads them.
+"""

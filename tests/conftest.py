@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -54,7 +55,7 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
     with ExitStack() as stack:
         count = 0
 
-        def make(folder: Path | None = None, **options: object) -> RunningServer:
+        def make(folder: Path | None = None, **options: Any) -> RunningServer:
             nonlocal count
             count += 1
             return stack.enter_context(start_server(folder or tmp_path / f"server-{count}", **options))

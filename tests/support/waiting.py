@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(predicate: Callable[[], T], what: str, *, seconds: float = 15.0) -> T:
+def eventually(predicate: Callable[[], T | None], what: str, *, seconds: float = 15.0) -> T:
     """The first truthy value of `predicate`; fails with `what` when none came in time."""
     deadline = time.monotonic() + seconds
     while not (value := predicate()):
