@@ -71,8 +71,12 @@ def serve(**given: Any) -> int:
 def worker(**given: Any) -> int:
     """Start a worker, which runs jobs for servers on the same database."""
     settings = settings_from(given)
+    from jobs.bootstrap import prepare
+    from jobs.diagnostics import log_to_stderr
     from jobs.worker import run
 
+    log_to_stderr()
+    prepare(settings)
     return run(settings)
 
 

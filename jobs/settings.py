@@ -66,6 +66,7 @@ class Settings:
         _require(self.log_cap >= 1 << 16, "--log-cap must be at least 65536.")
         _require(self.lease_seconds >= 1, "--lease-seconds must be at least 1.")
         _require(bool(self.queue), "--queue needs a name.")
+        _require(self.url.startswith("sqlite:"), "--database-url: this version keeps jobs in SQLite only (sqlite:///PATH).")
         _require(
             self.host in LOOPBACK or bool(self.allow_host),
             f"Listening on {self.host} makes the server reachable from elsewhere: say with --allow-host under "
@@ -76,7 +77,7 @@ class Settings:
     def url(self) -> str:
         """The SQLAlchemy URL of the database."""
         if self.database_url:
-            return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+            return self.database_url
         return f"sqlite:///{self.data_dir / 'runcast.db'}"
 
     @property
