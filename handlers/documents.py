@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from handlers import docs
 from handlers.contract import Contract
 from handlers.representations import Answer
+from jobs.model import Json
 from jobs.service import Service
 
 CONTENT_SECURITY_POLICY = (
@@ -29,8 +30,8 @@ def get_docs(service: Service) -> Answer:
     return Answer(docs.swagger_page(), media_type="text/html")
 
 
-def get_event_docs(service: Service, *, contract: Contract) -> Answer:
-    return Answer(docs.events_page(contract.asyncapi, contract.openapi), media_type="text/html")
+def get_event_docs(service: Service, *, contract: Contract, address: Address) -> Answer:
+    return Answer(docs.events_page(_asyncapi(contract, address), contract.openapi), media_type="text/html")
 
 
 def get_openapi(service: Service, *, contract: Contract, address: Address) -> Answer:
@@ -39,4 +40,8 @@ def get_openapi(service: Service, *, contract: Contract, address: Address) -> An
 
 
 def get_asyncapi(service: Service, *, contract: Contract, address: Address) -> Answer:
-    return Answer(contract.published_asyncapi(host=address.host, secure=address.secure, prefix=address.prefix))
+    return Answer(_asyncapi(contract, address))
+
+
+def _asyncapi(contract: Contract, address: Address) -> dict[str, Json]:
+    return contract.published_asyncapi(host=address.host, secure=address.secure, prefix=address.prefix)

@@ -28,6 +28,7 @@ RuncastError
 ├─ Unavailable             the store, or every worker, is gone
 ├─ StartFailed             the operating system refused to start the command
 ├─ LeaseLost               the job was taken from this supervisor
+├─ ContractError           (in handlers/contract.py) contract and code differ
 └─ OperatorError           bad settings, tasks file, workspace or data folder
 
 Which of these a client sees, and as what, is one table in `handlers/problems.py`.
