@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test check lint lint-contract types imports fix lock clean
+.PHONY: help venv demo serve test check lint lint-contract types imports fix lock fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("runcast needs Python 3.11 or newer; %s is %s. Name another: make PYTHON=python3.12" \
 	  % (sys.executable, sys.version.split()[0]) if sys.version_info < (3, 11) else 0)'
 	@echo "Making the environment in $(VENV) …"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -55,6 +55,12 @@ fix: venv ## Repair what can be repaired by itself
 lock: venv ## Pin the newest allowed releases in requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
 	  --custom-compile-command "make lock" --group dev --output-file requirements.lock pyproject.toml
+
+# It submits, cancels and deletes whatever the contract allows, so give it a server whose jobs nobody misses.
+URL ?= http://127.0.0.1:8000
+fuzz: venv ## Fuzz a running server through its contract (URL=http://…, ARGS="--max-time 60")
+	@RUNCAST_TOKEN="$$($(BIN)/runcast token 2>/dev/null)" $(BIN)/schemathesis --config-file tests/contract/schemathesis.toml \
+	  run $(URL)/api/openapi.json $(ARGS)
 
 clean: ## Remove the environment and everything that tools left
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis tests/node/node_modules
