@@ -10,6 +10,7 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import connexion
@@ -20,10 +21,12 @@ from connexion.resolver import Resolver
 from connexion.security import FlaskSecurityHandlerFactory
 from engineio.packet import MESSAGE
 from engineio.packet import Packet as EnginePacket
+from engineio.payload import Payload
 from flask.json.provider import DefaultJSONProvider
 from flask_socketio import ConnectionRefusedError, SocketIO
 from gevent.lock import RLock
-from socketio.packet import EVENT
+from gevent.queue import Empty, JoinableQueue
+from socketio.packet import CONNECT, DISCONNECT, EVENT
 from socketio.packet import Packet as SocketPacket
 from werkzeug.exceptions import HTTPException
 
@@ -50,9 +53,18 @@ from jobs.store import Store
 from jobs.tokens import Tokens
 
 logger = logging.getLogger("runcast.api")
+# What it reports as errors are those of clients, who are told; ours are exceptions.
+logging.getLogger("connexion").setLevel(logging.CRITICAL)
+socket_logger = logging.getLogger("runcast.socketio")
+socket_logger.setLevel(logging.ERROR)  # below, the libraries tell of every packet
+# A client's fault, which it is told; the libraries add a traceback of theirs.
+socket_logger.addFilter(lambda record: record.msg != "post request handler error")
 
 BODY_BYTES = 1 << 20
 BASE_PATH = "/api"
+OWN_EVENTS = frozenset({"connect", "disconnect", "*"})
+"""Names that the library itself gives a meaning, and that no client may call."""
+MALFORMED = "malformed"
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -149,6 +161,9 @@ class HandlerResolver(Resolver):  # type: ignore[misc]
         offered = list(answers.get("200", {}).get("content", ()))
 
         def handle(**arguments: Any) -> flask.Response:
+            if operation.scope is not None and not operation.takes_parameters and (faults := list(unknown_in_query(known=frozenset()))):
+                # Connexion validates parameters only where there are some. Pages and health checks may be asked for with anything.
+                raise InvalidRequest("The parameters do not match the contract.", faults=faults)
             given = {name: value for name, value in arguments.items() if name in wanted}
             given |= {argument: value for name, argument in header_arguments if (value := flask.request.headers.get(name)) is not None}
             if "caller" in wanted:
@@ -227,18 +242,29 @@ def body_validator(contract: Contract) -> Callable[..., Callable[..., Any]]:
 
 def check_body(contract: Contract, request: Any) -> None:
     operation = contract.operations[operation_id()]
+    # First, because a form is read as one, and looks like no body then.
+    if not flask.request.is_json and _has_body():
+        raise errors.UnsupportedMediaType("Send the body as application/json.")
     if not request.body:
         if operation.body_required:
             raise InvalidRequest("The request has no body.", faults=[Fault("body", "#", "is missing")])
         return
-    if not flask.request.is_json:
-        raise errors.UnsupportedMediaType("Send the body as application/json.")
+    if flask.request.content_length is None and len(request.body) >= BODY_BYTES:
+        raise _too_large()  # cut off there, without a word
     try:
         body = flask.request.get_json()
     except (HTTPException, RecursionError, ValueError) as error:
         raise InvalidRequest("The body is not JSON.", faults=[Fault("body", "#", "is not JSON")]) from error
     if faults := contract.body_faults(operation.operation_id, body):
         raise InvalidRequest("The body does not match the contract.", faults=faults)
+
+
+def _has_body() -> bool:
+    return bool(flask.request.content_length) or "Transfer-Encoding" in flask.request.headers
+
+
+def _too_large() -> errors.TooLarge:
+    return errors.TooLarge(f"The body is larger than {BODY_BYTES} bytes.")
 
 
 def parameter_validator(contract: Contract) -> type:
@@ -256,8 +282,10 @@ def parameter_validator(contract: Contract) -> type:
             return check
 
         def faults(self, request: Any) -> Iterator[Fault]:
-            for name in sorted(self.validate_query_parameter_list(request)):
-                yield Fault("query", name[:1000], "is not known here")
+            yield from unknown_in_query(known={parameter["name"] for parameter in self.parameters.get("query", [])})
+            for parameter in self.parameters.get("query", []):
+                if parameter["schema"].get("type") != "array" and len(flask.request.args.getlist(parameter["name"])) > 1:
+                    yield Fault("query", parameter["name"], "is given more than once")
             values = {"query": request.query, "path": request.path_params, "header": request.headers}
             for location, given in values.items():
                 for parameter in self.parameters.get(location, []):
@@ -275,6 +303,11 @@ def parameter_validator(contract: Contract) -> type:
             yield from contract.parameter_faults(operation_id(), location, name, value)
 
     return Validator
+
+
+def unknown_in_query(*, known: AbstractSet[str]) -> Iterator[Fault]:
+    for name in sorted(set(flask.request.args) - known):
+        yield Fault("query", name[:1000], "is not known here")
 
 
 def answer_error(error: Exception) -> flask.Response:
@@ -299,7 +332,7 @@ def to_core_error(error: Exception) -> Exception:
     if status == 405:
         return errors.MethodNotAllowed(flask.request.method, sorted(getattr(error, "valid_methods", None) or ()))
     if status == 413:
-        return errors.TooLarge(f"The body is larger than {BODY_BYTES} bytes.")
+        return _too_large()
     if status == 401:
         return errors.Unauthenticated(MISSING)
     detail = getattr(error, "description", None) or getattr(error, "detail", None) or str(error)
@@ -377,6 +410,53 @@ def make_encode(contract: Contract | None) -> Callable[[str, Json], Packet]:
     return encode
 
 
+class ClientPacket(SocketPacket):  # type: ignore[misc]
+    """A packet as clients send it. What none of the contract's looks like becomes an event that the contract does not have, and is
+    answered as one.
+
+    The library would raise in the midst of its work, take an event called `disconnect` for the end of the connection, and collect
+    attachments without end.
+    """
+
+    def __init__(self, *arguments: Any, encoded_packet: Any = None, **options: Any) -> None:
+        # An empty one too is to be decoded.
+        super().__init__(*arguments, encoded_packet=" " if encoded_packet == "" else encoded_packet, **options)
+
+    def decode(self, encoded_packet: Any) -> int:
+        try:
+            attachments = super().decode(encoded_packet)
+        except (TypeError, ValueError, RecursionError):
+            attachments = None
+        if attachments != 0 or not self._is_known():
+            self.packet_type, self.namespace, self.id, self.data = EVENT, None, None, [MALFORMED]
+        return 0
+
+    def _is_known(self) -> bool:
+        if self.packet_type != EVENT:
+            return self.packet_type in (CONNECT, DISCONNECT)
+        return isinstance(self.data, list) and bool(self.data) and isinstance(self.data[0], str) and self.data[0] not in OWN_EVENTS
+
+
+class Outbox(JoinableQueue[Any]):
+    """What waits to be sent to one client.
+
+    engineio 4.15 puts all of it into one answer to a long poll, and its own client refuses answers of more than 16 packets. So after 16
+    there seems to be no more, until the next `poll` begins, with a `get` that may wait.
+    """
+
+    AT_ONCE = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken = 0
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        self._taken = 1 if block else self._taken + 1
+        if self._taken > self.AT_ONCE:
+            raise Empty
+        return super().get(block, timeout)
+
+
 class SocketWire:
     """One client's connection, as the caster uses it."""
 
@@ -398,8 +478,20 @@ class SocketWire:
 def add_sockets(web: flask.Flask, sockets: Sockets, caster: Caster) -> None:
     # The gate keeper has already refused foreign origins. Events of a client are handled one after another, so that they take effect in
     # order.
-    socketio = SocketIO(web, async_mode="gevent", cors_allowed_origins="*", async_handlers=False, max_http_buffer_size=BODY_BYTES)
+    socketio = SocketIO(
+        web,
+        async_mode="gevent",
+        cors_allowed_origins="*",
+        async_handlers=False,
+        max_http_buffer_size=BODY_BYTES,
+        serializer=ClientPacket,
+        logger=socket_logger,
+        engineio_logger=socket_logger,
+    )
     server = socketio.server
+    # A page subscribes to many jobs at once, and its library sends that as one body; what bounds it is the size of a body.
+    Payload.max_decode_packets = BODY_BYTES
+    server.eio.create_queue = Outbox
 
     def connect(auth: Json = None) -> None:
         try:
@@ -421,7 +513,10 @@ def add_sockets(web: flask.Flask, sockets: Sockets, caster: Caster) -> None:
     def unknown(event: str, *_arguments: Any) -> None:
         sockets.unknown(flask.request.sid, event)  # type: ignore[attr-defined]
 
-    for handler in (connect, disconnect, subscribe, unsubscribe):
+    def malformed(*_arguments: Any) -> None:
+        sockets.malformed(flask.request.sid)  # type: ignore[attr-defined]
+
+    for handler in (connect, disconnect, subscribe, unsubscribe, malformed):
         socketio.on_event(handler.__name__, handler)
     socketio.on_event("*", unknown)
 

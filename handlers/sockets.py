@@ -73,6 +73,10 @@ class Sockets:
         """An event that the contract does not have."""
         self._complain(sid, InvalidRequest(f"There is no event {event[:100]!r}."))
 
+    def malformed(self, sid: str) -> None:
+        """What was sent is no event at all."""
+        self._complain(sid, InvalidRequest("What was sent is not a packet of this contract."))
+
     def _acknowledge(self, sid: str, event: str, payload: Json, work: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         try:
             if faults := self._contract.message_faults(event, payload):
