@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import IO
 
 import pytest
-from support.server import PROGRAMS, RunningServer, start_server
 
 from jobs.model import Json
+from support.server import PROGRAMS, RunningServer, start_server
 
 DEADLINE = 30.0
 NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from support.waiting import eventually
 
 DEADLINE = 60.0
