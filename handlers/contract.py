@@ -39,6 +39,7 @@ class Operation:
     method: str
     path: str
     scope: str | None
+    takes_parameters: bool
     header_parameters: tuple[str, ...]
     body: Mapping[str, Json] | None
     body_required: bool
@@ -271,6 +272,7 @@ class Contract:
             method=method,
             path=path,
             scope=operation.get("x-scope"),
+            takes_parameters=any(True for _ in self._parameters_of(path, method)),
             header_parameters=tuple(p.node["name"] for p in self._parameters_of(path, method) if p.node["in"] == "header"),
             body=body and body["content"]["application/json"]["schema"],
             body_required=bool(body) and body.get("required", False),

@@ -42,7 +42,7 @@ PLACEHOLDER = re.compile(rf"\{{\{{(?P<literal>{_INPUT})\}}\}}|\{{(?P<name>{_INPU
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a task or queue, as in openapi/jobs.yaml
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN_PREFIX = "RUNCAST_"  # a job sees nothing of runcast's own
-_NO_INPUTS: Mapping[str, Json] = {"type": "object", "additionalProperties": False}
+_NO_INPUTS: Mapping[str, Json] = {"type": "object", "additionalProperties": False, "properties": {}}
 _NESTED_TYPES = frozenset({"object", "array"})
 
 

@@ -1,0 +1,407 @@
+"""Every mistake that a client can make: exactly its problem, with a pointer to the faulty place, and nothing changed by it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from handlers.contract import Contract
+from jobs.database import Database
+from jobs.model import Scope
+from jobs.tokens import Tokens
+from support.server import RunningServer, start_server, task_submission
+from support.waiting import eventually
+
+NOWHERE = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
+KEY = "the-one-key"
+TOKENS = {"reader": {Scope.READ}, "writer": {Scope.WRITE}, "admin": {Scope.ADMIN}}
+BUILD = {"type": "build", "params": {}}
+WRITES = ("jobs", "job_events", "job_labels", "idempotency_keys", "log_chunks", "tokens")
+SIGNS_OF_LIFE = {"heartbeat"}
+"""Columns that a running job changes by itself."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server with a job in every state that a mistake may meet. They stay as they are: the one slot is taken, and what waits, waits."""
+
+    server: RunningServer
+    ended: str
+    running: str
+    pending: str
+
+    def path(self, text: str) -> str:
+        return text.format(ended=self.ended, running=self.running, pending=self.pending, nowhere=NOWHERE)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One wrong request, and what it is answered with. `faults` are pairs of where and pointer, in any order."""
+
+    name: str
+    method: str
+    path: str
+    status: int
+    problem: str
+    faults: tuple[tuple[str, str], ...] = ()
+    token: str | None = "admin"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+    data: bytes | None = None
+    params: Any = None
+
+
+def body(name: str, value: Any, *pointers: str, path: str = "/jobs/submit") -> Mistake:
+    """A body that the contract does not allow."""
+    return Mistake(f"body: {name}", "POST", path, 400, "invalid-request", tuple(("body", pointer) for pointer in pointers), json=value)
+
+
+def raw(name: str, data: bytes, pointer: str = "#") -> Mistake:
+    """A body that is not JSON."""
+    headers = {"Content-Type": "application/json"}
+    return Mistake(f"body: {name}", "POST", "/jobs/submit", 400, "invalid-request", (("body", pointer),), headers=headers, data=data)
+
+
+def media(name: str, media_type: str | None) -> Mistake:
+    headers = {"Content-Type": media_type} if media_type else {}
+    data = json.dumps(BUILD).encode()
+    return Mistake(f"media type: {name}", "POST", "/jobs/submit", 415, "unsupported-media-type", headers=headers, data=data)
+
+
+def query(path: str, name: str, *values: str) -> Mistake:
+    params = [(name, value) for value in values]
+    title = f"query: {path} {name}={'&'.join(values)}"
+    return Mistake(title, "GET", path, 400, "invalid-request", (("query", name),), params=params)
+
+
+def refused(name: str, submission: Mapping[str, Any], status: int, problem: str, *pointers: str) -> Mistake:
+    """A submission that the contract allows, but that contradicts how things are."""
+    return Mistake(f"submit: {name}", "POST", "/jobs/submit", status, problem, tuple(("body", p) for p in pointers), json=submission)
+
+
+def outside(name: str, path: str) -> Mistake:
+    return refused(f"path {name}", task_submission("lint", path=path), 409, "outside-workspace", "#/params/inputs/path")
+
+
+def create(name: str, template: str = "small_editor") -> dict[str, Any]:
+    return {"type": "create", "params": {"template": template, "name": name}}
+
+
+def unknown_job(method: str, call: str) -> Mistake:
+    return Mistake(f"unknown job: {method} {call}", method, f"/jobs/{{nowhere}}{call}", 404, "job-not-found")
+
+
+def scope(method: str, path: str, token: str, **options: Any) -> Mistake:
+    return Mistake(f"scope: {method} {path} by {token}", method, path, 403, "forbidden", token=token, **options)
+
+
+def method_unknown(method: str, path: str, allowed: str) -> Mistake:
+    return Mistake(f"method: {method} {path}", method, path, 405, "method-not-allowed", answer_headers={"Allow": allowed})
+
+
+def unauthenticated(name: str, token: str | None, **headers: str) -> Mistake:
+    challenge = {"WWW-Authenticate": 'Bearer realm="runcast"'}
+    return Mistake(f"token: {name}", "GET", "/jobs", 401, "unauthenticated", token=token, headers=headers, answer_headers=challenge)
+
+
+MISTAKES = [
+    *(unknown_job("GET", call) for call in ("", "?wait=5", "/log", "/log?follow=true", "/events")),
+    *(unknown_job("POST", call) for call in ("/cancel", "/retry")),
+    unknown_job("DELETE", ""),
+    Mistake("unknown job: its raw log", "GET", "/jobs/{nowhere}/log", 404, "job-not-found", headers={"Accept": "text/plain"}),
+    Mistake("address: unknown", "GET", "/nothing", 404, "not-found"),
+    Mistake("address: a job id that is none", "GET", "/jobs/nothing", 404, "not-found"),
+    Mistake("address: a job id that is none, below", "POST", "/jobs/nothing/cancel", 404, "not-found"),
+    # Bodies
+    raw("empty", b""),
+    raw("cut off", b'{"type": "build", "params": {'),
+    raw("not a number", b'{"type": "build", "params": {}, "priority": NaN}'),
+    raw("infinity", b'{"type": "build", "params": {}, "priority": -Infinity}'),
+    raw("a number beyond all", b'{"type": "task", "params": {"task": "true", "inputs": {"x": 1e999}}}'),
+    raw("not UTF-8", b'{"type": "build", "params": {}, "labels": ["\xff"]}'),
+    raw("nested beyond reason", b"[" * 200_000),
+    raw("nested beyond reason, and closed", b'{"type": "task", "params": {"inputs": ' + b"[" * 50_000 + b"]" * 50_000 + b"}}"),
+    raw("half of a surrogate pair", b'{"type": "create", "params": {"template": "a", "name": "b", "display_name": "\\ud800"}}'),
+    body("a list", [], "#"),
+    raw("null", b"null"),
+    body("no type", {"params": {}}, "#/type"),
+    body("unknown type", {"type": "dance", "params": {}}, "#/type"),
+    body("no params", {"type": "build"}, "#/params"),
+    body("unknown field", {**BUILD, "colour": 1}, "#/colour"),
+    body("unknown field in params", {"type": "build", "params": {"colour": 1}}, "#/params/colour"),
+    body("params of another type", {"type": "launch", "params": {"config": "release"}}, "#/params/app", "#/params/config"),
+    body("value that is none of the allowed", {"type": "build", "params": {"config": "fast"}}, "#/params/config"),
+    body("several", {**BUILD, "priority": 11, "queue": "-x", "labels": ["a", "a"]}, "#/priority", "#/queue", "#/labels"),
+    body("a number as text", {**BUILD, "priority": "1"}, "#/priority"),
+    body("a bad item", {**BUILD, "labels": ["a", "-"]}, "#/labels/1"),
+    body("a name that begins with a dash", create("-rf"), "#/params/name"),
+    body("a name that is a path", create("../../etc"), "#/params/name"),
+    body("a line end in a name", create("name\n"), "#/params/name"),
+    body("an app that is a path", {"type": "launch", "params": {"app": "../x.kit"}}, "#/params/app"),
+    body("a NUL in an argument", {"type": "launch", "params": {"app": "x.kit", "args": ["a\0b"]}}, "#/params/args/0"),
+    body("unknown field of a cancellation", {"forse": True}, "#/forse", path="/jobs/{running}/cancel"),
+    body("force that is no boolean", {"force": 1}, "#/force", path="/jobs/{running}/cancel"),
+    media("text", "text/plain"),
+    media("a form, as a foreign page could send it", "application/x-www-form-urlencoded"),
+    media("several parts", "multipart/form-data; boundary=x"),
+    media("none", None),
+    media("like JSON", "text/json"),
+    Mistake(
+        "media type: of a cancellation",
+        "POST",
+        "/jobs/{running}/cancel",
+        415,
+        "unsupported-media-type",
+        data=b"{}",
+        headers={"Content-Type": "text/plain"},
+    ),
+    Mistake(
+        "body: too large",
+        "POST",
+        "/jobs/submit",
+        413,
+        "too-large",
+        data=b" " * (1 << 20) + json.dumps(BUILD).encode(),
+        headers={"Content-Type": "application/json"},
+    ),
+    # Parameters
+    *(query("/jobs", "limit", value) for value in ("0", "201", "-1", "many", "", "1.5", "1e1", "99999999999999999999")),
+    *(query("/jobs", "status", value) for value in ("done", "", "pending,done", "PENDING")),
+    *(query("/jobs", name, "") for name in ("type", "cursor", "since", "project")),
+    query("/jobs", "type", "dance"),
+    query("/jobs", "label", "-"),
+    query("/jobs", "project", "../x"),
+    *(query("/jobs", "cursor", value) for value in ("1", NOWHERE[:-1], f"{NOWHERE}0", f"{{{NOWHERE}}}", NOWHERE.replace("-", ""))),
+    *(query("/jobs", "since", value) for value in ("yesterday", "2026-11-23", "2026-02-30T00:00:00Z", "2026-11-23T09:00:00", "1")),
+    query("/jobs", "until", "2026-13-01T00:00:00Z"),
+    query("/jobs", "colour", "red"),
+    query("/jobs", "limit", "1", "2"),
+    *(query("/jobs/{ended}", "wait", value) for value in ("-1", "10", "x", "true")),
+    query("/jobs/{ended}", "colour", "red"),
+    *(query("/jobs/{ended}/log", "limit", value) for value in ("0", "10001")),
+    *(query("/jobs/{ended}/log", "tail", value) for value in ("0", "10001", "x")),
+    *(query("/jobs/{ended}/log", "after_seq", value) for value in ("-1", "9007199254740992", "x")),
+    *(query("/jobs/{ended}/log", "follow", value) for value in ("yes", "1", "")),
+    query("/jobs/{ended}/log", "stream", "stdin"),
+    query("/whoami", "colour", "red"),
+    Mistake("path: a template's name", "GET", "/templates/-x", 400, "invalid-request", (("path", "name"),)),
+    *(
+        Mistake(
+            f"header: Idempotency-Key {title}",
+            "POST",
+            "/jobs/submit",
+            400,
+            "invalid-request",
+            (("header", "Idempotency-Key"),),
+            headers={"Idempotency-Key": value},
+            json=BUILD,
+        )
+        for title, value in {"empty": "", "too long": "x" * 201, "of two words": "a b"}.items()
+    ),
+    # Tokens
+    unauthenticated("none", None),
+    unauthenticated("unknown", "unknown"),
+    unauthenticated("empty", None, Authorization="Bearer "),
+    unauthenticated("without its kind", None, Authorization="{admin}"),
+    unauthenticated("of another kind", None, Authorization="Basic {admin}"),
+    unauthenticated("twice", None, Authorization="Bearer {admin},Bearer {admin}"),
+    unauthenticated("not ASCII", None, Authorization="Bearer \u00e9"),
+    Mistake("token: none, before all else", "POST", "/jobs/submit", 401, "unauthenticated", token=None, data=b"{"),
+    Mistake("token: none, to delete", "DELETE", "/jobs/{ended}", 401, "unauthenticated", token=None),
+    scope("POST", "/jobs/submit", "reader", json=BUILD),
+    *(
+        scope("POST", f"/jobs/{{{job}}}/{call}", "reader")
+        for job, call in (("running", "cancel"), ("ended", "retry"), ("nowhere", "retry"))
+    ),
+    scope("DELETE", "/jobs/{ended}", "reader"),
+    Mistake("scope: before the body", "POST", "/jobs/submit", 403, "forbidden", token="reader", data=b"{"),
+    *(
+        scope("GET", path, "writer")
+        for path in (
+            "/jobs",
+            "/jobs/{ended}",
+            "/jobs/{ended}/log",
+            "/jobs/{ended}/events",
+            "/job-types",
+            "/templates",
+            "/templates/small_editor",
+            "/stats",
+            "/workers",
+            "/whoami",
+        )
+    ),
+    # How things are
+    refused("unknown project", {"type": "build", "params": {"project": "nothing"}}, 404, "project-not-found", "#/params/project"),
+    refused(
+        "unknown project to launch",
+        {"type": "launch", "params": {"project": "nothing", "app": "x.kit"}},
+        404,
+        "project-not-found",
+        "#/params/project",
+    ),
+    refused("unknown template", create("new", "nothing"), 404, "template-not-found", "#/params/template"),
+    refused("unknown app", {"type": "launch", "params": {"app": "nothing.kit"}}, 404, "app-not-found", "#/params/app"),
+    refused("unknown task", task_submission("nothing"), 404, "task-not-found", "#/params/task"),
+    refused("project that exists", create("sample.page"), 409, "project-exists", "#/params/name"),
+    refused("template that is a part", create("new", "fixed_port_layer"), 409, "template-not-creatable", "#/params/template"),
+    refused("input missing", task_submission("lint"), 409, "inputs-rejected", "#/params/inputs/path"),
+    refused("input unknown", task_submission("lint", path=".", x=1), 409, "inputs-rejected", "#/params/inputs/x"),
+    refused("input of another type", task_submission("lint", path=1), 409, "inputs-rejected", "#/params/inputs/path"),
+    refused("input that looks like an option", task_submission("lint", path="-la"), 409, "inputs-rejected", "#/params/inputs/path"),
+    refused("inputs for a task without", task_submission("true", x=1), 409, "inputs-rejected", "#/params/inputs/x"),
+    refused("no text for a command", task_submission("shell", script="a\0b"), 409, "inputs-rejected", "#/params/inputs/script"),
+    outside("that climbs out", "../.."),
+    outside("that climbs out on the way", "source/../../.."),
+    outside("that climbs out and comes back", "../workspace/source"),
+    outside("that is absolute", "/etc"),
+    outside("that is a symbolic link out", "way_out"),
+    outside("below a symbolic link out", "way_out/passwd"),
+    outside("of a loop of symbolic links", "loop"),
+    Mistake("template: unknown", "GET", "/templates/nothing", 404, "template-not-found"),
+    Mistake("cancel: of an ended job", "POST", "/jobs/{ended}/cancel", 409, "job-ended"),
+    Mistake("cancel: of an ended job, by force", "POST", "/jobs/{ended}/cancel", 409, "job-ended", json={"force": True}),
+    Mistake("retry: of a running job", "POST", "/jobs/{running}/retry", 409, "job-active"),
+    Mistake("retry: of a pending job", "POST", "/jobs/{pending}/retry", 409, "job-active"),
+    Mistake(
+        "submit: the key of another body", "POST", "/jobs/submit", 409, "idempotency-conflict", headers={"Idempotency-Key": KEY}, json=BUILD
+    ),
+    *(
+        Mistake(f"accept: {accept}", "GET", "/jobs/{ended}/log", 406, "not-acceptable", headers={"Accept": accept})
+        for accept in ("text/html", "application/xml, image/*", "application/json;q=0, text/plain;q=0")
+    ),
+    # Methods
+    *(method_unknown(method, "/jobs/submit", "OPTIONS, POST") for method in ("GET", "PUT", "DELETE", "PATCH")),
+    *(method_unknown(method, "/jobs/{ended}", "DELETE, GET, HEAD, OPTIONS") for method in ("POST", "PUT", "PATCH")),
+    *(method_unknown(method, "/jobs", "GET, HEAD, OPTIONS") for method in ("POST", "DELETE")),
+    *(method_unknown("GET", f"/jobs/{{ended}}/{call}", "OPTIONS, POST") for call in ("cancel", "retry")),
+    method_unknown("POST", "/jobs/{ended}/log", "GET, HEAD, OPTIONS"),
+    method_unknown("POST", "/openapi.json", "GET, HEAD, OPTIONS"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with start_server(tmp_path_factory.mktemp("errors"), slots=1) as server:
+        add_tokens(server)
+        ended = server.submit(task_submission("true"), headers={"Idempotency-Key": KEY})["id"]
+        server.wait(ended)
+        running = server.shell("echo here; exec sleep 600")
+        server.wait_for_log(running, "here")
+        pending = server.shell("true")
+        workspace = server.folder / "data" / "workspace"
+        (workspace / "way_out").symlink_to("/etc")
+        (workspace / "loop").symlink_to("loop")
+        yield Place(server, ended, running, pending)
+
+
+def add_tokens(server: RunningServer) -> None:
+    """Tokens of every scope, each with its name as the secret, but for the admin's."""
+    database = Database(f"sqlite:///{server.folder / 'data' / 'runcast.db'}")
+    try:
+        for name, scopes in TOKENS.items():
+            if name != "admin":
+                Tokens(database).add(name, name, frozenset(scopes))
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_mistake_gives_its_problem_and_changes_nothing(place: Place, mistake: Mistake) -> None:
+    before = state(place.server)
+    answer = send(place, mistake)
+    assert_problem(answer, mistake.status, mistake.problem, mistake.faults)
+    for name, value in mistake.answer_headers.items():
+        assert ", ".join(sorted(answer.headers[name].split(", "))) == value
+    assert state(place.server) == before
+
+
+def test_the_table_has_every_problem_that_a_single_request_can_meet() -> None:
+    documented = set(Contract.load().openapi["components"]["schemas"]["ProblemType"]["enum"])
+    here = {f"urn:runcast:problem:{mistake.problem}" for mistake in MISTAKES}
+    # These need a server that is full, broken, idle or called from elsewhere; the one of a failed job is no answer.
+    elsewhere = {f"urn:runcast:problem:{name}" for name in ("queue-full", "internal-error", "unavailable", "origin-refused", "job-failed")}
+    assert documented == here | elsewhere
+
+
+def test_a_body_whose_length_is_not_told_is_cut_off_as_well(place: Place) -> None:
+    before = state(place.server)
+    answer = place.server.call("POST", "/jobs/submit", data=(b" " * 65536 for _ in range(17)), headers={"Content-Type": "application/json"})
+    assert_problem(answer, 413, "too-large")
+    assert state(place.server) == before
+
+
+def test_a_full_queue_refuses_submissions_and_retries_until_there_is_room(tmp_path: Path) -> None:
+    with start_server(tmp_path, slots=1, max_pending=2) as server:
+        ended = server.run("true")
+        server.wait(ended)
+        running = server.shell("exec sleep 600")
+        eventually(lambda: server.job(running)["status"] == "running", "the job runs")
+        key = {"Idempotency-Key": KEY}
+        first = server.submit(task_submission("true"), headers=key)
+        second = server.run("true")
+        before = state(server)
+        for path, options in (("/jobs/submit", {"json": task_submission("true")}), (f"/jobs/{ended}/retry", {})):
+            answer = server.call("POST", path, **options)
+            assert_problem(answer, 429, "queue-full")
+            assert int(answer.headers["Retry-After"]) > 0
+        replay = server.call("POST", "/jobs/submit", json=task_submission("true"), headers=key)
+        assert (replay.status_code, replay.json()["id"]) == (202, first["id"])
+        assert state(server) == before
+        assert server.call("POST", f"/jobs/{second}/cancel").status_code == 202
+        server.run("true")
+
+
+def send(place: Place, mistake: Mistake) -> requests.Response:
+    secrets = {name: name for name in TOKENS} | {"admin": place.server.token, "unknown": "unknown"}
+    headers = {name: value.format(**secrets).encode() for name, value in mistake.headers.items()}
+    if mistake.token:
+        headers["Authorization"] = f"Bearer {secrets[mistake.token]}".encode()
+    data = mistake.data
+    if mistake.json is not None:
+        data = json.dumps(mistake.json).encode()
+        headers.setdefault("Content-Type", b"application/json")
+    request = requests.Request(
+        mistake.method, f"{place.server.url}/api{place.path(mistake.path)}", headers=headers, data=data, params=mistake.params
+    )
+    with requests.Session() as session:
+        return session.send(request.prepare(), timeout=20)
+
+
+def assert_problem(answer: requests.Response, status: int, kind: str, faults: tuple[tuple[str, str], ...] = ()) -> None:
+    assert answer.headers["Content-Type"] == "application/problem+json", answer.text[:500]
+    problem = answer.json()
+    assert (answer.status_code, problem["type"], problem["status"]) == (status, f"urn:runcast:problem:{kind}", status), problem
+    assert problem["title"]
+    assert problem["detail"]
+    assert {(fault["in"], fault["pointer"]) for fault in problem.get("errors", [])} == set(faults), problem
+    assert all(fault["detail"] for fault in problem.get("errors", []))
+
+
+def state(server: RunningServer) -> Any:
+    """All that a request could change: the store but for signs of life, and the workspace."""
+    data = server.folder / "data"
+    connection = sqlite3.connect(f"file:{data / 'runcast.db'}?mode=ro", uri=True)
+    connection.row_factory = sqlite3.Row
+    try:
+        rows = {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid")] for table in WRITES}
+    finally:
+        connection.close()
+    stored = {table: [{name: row[name] for name in row if name not in SIGNS_OF_LIFE} for row in found] for table, found in rows.items()}
+    return stored, sorted(tree(data / "workspace"))
+
+
+def tree(folder: Path) -> Iterator[tuple[str, int, int]]:
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(parent) / name
+            about = path.lstat()
+            yield str(path.relative_to(folder)), about.st_size, about.st_mtime_ns
