@@ -35,15 +35,6 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """What a supervisor needs to know of its job."""
-
-    submission: Submission
-    timeout_seconds: int | None
-    first_seq: int
-
-
-@dataclass(frozen=True)
 class CancelRequest:
     reason: Reason
     by: str | None
@@ -141,20 +132,17 @@ class Leases:
 
     # -- the supervisor -------------------------------------------------------------------------------------------------
 
-    def take(self, lease: Lease, *, supervisor: Mapping[str, Json]) -> Assignment:
-        """Begin to supervise. Before anything of the job is started, so that a lease can only be taken once. Raises LeaseLost."""
+    def take(self, lease: Lease, *, supervisor: Mapping[str, Json]) -> Submission:
+        """Begin to supervise; gives what to run. A lease can be taken once, before anything of the job is started. Raises LeaseLost."""
 
-        def work(connection: Connection) -> Assignment:
+        def work(connection: Connection) -> Submission:
             guard = (*_held_by(lease), jobs.c.supervisor.is_(None))
             row = connection.execute(
-                update(jobs)
-                .where(*guard)
-                .values(supervisor=supervisor, heartbeat=jobs.c.heartbeat + 1)
-                .returning(jobs.c.submission, jobs.c.timeout_seconds, jobs.c.log_lines)
+                update(jobs).where(*guard).values(supervisor=supervisor, heartbeat=jobs.c.heartbeat + 1).returning(jobs.c.submission)
             ).one_or_none()
             if row is None:
                 raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
-            return Assignment(Submission.from_json(row.submission), row.timeout_seconds, row.log_lines + 1)
+            return Submission.from_json(row.submission)
 
         return self.database.write(work, durable=False)
 

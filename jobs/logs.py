@@ -5,12 +5,13 @@ Chunks are gapless and in order, but for one gap where the cap removed the middl
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from jobs.database import Database
 from jobs.errors import JobNotFound
@@ -82,80 +83,131 @@ def cut(chunk: LogChunk, after_seq: int) -> LogChunk:
     return LogChunk(chunk.job_id, chunk.first_seq + surplus, chunk.lines - surplus, chunk.at, chunk.stream, data)
 
 
+@dataclass(frozen=True)
+class Step:
+    """What one transaction does to a log: chunks to add, and the lines (first, last) that go to make room for them.
+
+    It may not begin before `wait` seconds have passed.
+    """
+
+    chunks: Sequence[LogChunk]
+    doomed: tuple[int, int] | None = None
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A chunk of the tail, and when it was stored."""
+
+    first_seq: int
+    lines: int
+    bytes: int
+    stored: float
+
+
 class LogWriter:
     """Writes one job's log under its lease, and keeps it below the cap: the first half of it, and the last.
 
-    It alone knows what the tail holds, so a job that is taken over after a lost attempt begins a new tail.
+    Those who watch live read from the store as well, so nothing is removed before they had the time for it.
     """
 
     SLACK = 1 << 20
     """The tail may outgrow its half by so much before it is cut, so that cutting is rare."""
+    READ_SECONDS = 0.5
+    """How long every line is kept at least."""
 
-    def __init__(self, lease: Lease, *, first_seq: int, cap: int) -> None:
+    def __init__(self, lease: Lease, *, cap: int) -> None:
         self.lease = lease
-        self.next_seq = first_seq
-        self.bytes = 0
+        self.next_seq = 1
         self._head_left = cap // 2
         self._tail_cap = cap - cap // 2
-        self._tail: deque[tuple[int, int, int]] = deque()  # first seq, lines, bytes
+        # Chunks come and go as a whole: against a small cap they have to be small as well.
+        self._chunk_bytes = max(1, cap // 16)
+        self._tail: deque[_Kept] = deque()
         self._tail_bytes = 0
         self._dropped: tuple[int, int] | None = None
 
-    def chunk(self, *, lines: int, at: int, stream: Stream, data: bytes) -> LogChunk:
-        """The next chunk, numbered."""
-        chunk = LogChunk(self.lease.job_id, self.next_seq, lines, at, stream, data)
-        self.next_seq += lines
-        self.bytes += len(data)
-        return chunk
+    def resume(self, connection: Connection) -> None:
+        """Go on where an earlier attempt at the job was lost."""
+        query = select(jobs.c.log_lines, jobs.c.dropped_first, jobs.c.dropped_last).where(jobs.c.id == self.lease.job_id)
+        row = connection.execute(query).one()
+        self.next_seq = row.log_lines + 1
+        self._dropped = None if row.dropped_first is None else (row.dropped_first, row.dropped_last)
+        size = func.length(log_chunks.c.data)
+        stored = select(log_chunks.c.first_seq, log_chunks.c.lines, size).where(log_chunks.c.job_id == self.lease.job_id)
+        for first_seq, lines, length in connection.execute(stored.order_by(log_chunks.c.first_seq)):
+            self._keep(_Kept(first_seq, lines, length, stored=0.0))
 
-    def write(self, connection: Connection, chunks: Sequence[LogChunk], values: dict[str, Any]) -> None:
-        """Store chunks, and other columns of the job with them. Raises LeaseLost. May be repeated after a transaction that failed."""
-        if chunks:
-            rows = [
-                {
-                    "job_id": chunk.job_id,
-                    "first_seq": chunk.first_seq,
-                    "lines": chunk.lines,
-                    "at": chunk.at,
-                    "stream": chunk.stream,
-                    "data": chunk.data,
-                }
-                for chunk in chunks
-            ]
-            values = {**values, "log_lines": self.next_seq - 1, "log_bytes": jobs.c.log_bytes + sum(len(chunk.data) for chunk in chunks)}
-        doomed = self._doomed(chunks)
-        if doomed:
-            first = self._dropped[0] if self._dropped else doomed[0]
-            values = {**values, "dropped_first": first, "dropped_last": doomed[1]}
-        update_held(connection, self.lease, values)
-        if chunks:
-            connection.execute(insert(log_chunks), rows)
-        if doomed:
-            connection.execute(delete(log_chunks).where(log_chunks.c.job_id == self.lease.job_id, log_chunks.c.first_seq.between(*doomed)))
+    def chunks(self, *, lines: int, at: int, stream: Stream, data: bytes) -> list[LogChunk]:
+        """Lines as chunks, numbered."""
+        made = []
+        for part in _parts(data, self._chunk_bytes):
+            count = lines if len(part) == len(data) else part.count(b"\n") + (not part.endswith(b"\n"))
+            made.append(LogChunk(self.lease.job_id, self.next_seq, count, at, stream, part))
+            self.next_seq += count
+        return made
 
-    def written(self, chunks: Sequence[LogChunk]) -> None:
-        """The transaction that stored the chunks was committed."""
-        doomed = self._doomed(chunks)
-        for chunk in chunks:
-            if self._head_left > 0:
-                self._head_left -= len(chunk.data)
-            else:
-                self._tail.append((chunk.first_seq, chunk.lines, len(chunk.data)))
-                self._tail_bytes += len(chunk.data)
-        if doomed:
-            while self._tail and self._tail[0][0] <= doomed[1]:
-                self._tail_bytes -= self._tail.popleft()[2]
-            self._dropped = (self._dropped[0] if self._dropped else doomed[0], doomed[1])
-
-    def _doomed(self, chunks: Sequence[LogChunk]) -> tuple[int, int] | None:
-        """The lines (first, last) that must go when these chunks come; None while there is room."""
+    def step(self, chunks: Sequence[LogChunk], *, last: bool = False) -> Step:
+        """How to add chunks. With `last`, so that the log is below its cap afterwards."""
         surplus = self._tail_bytes + sum(len(chunk.data) for chunk in chunks) - self._tail_cap
-        if not self._tail or surplus < min(self.SLACK, self._tail_cap // 4):
-            return None
-        last = 0
-        for first_seq, lines, size in self._tail:
+        if not self._tail or surplus < (1 if last else min(self.SLACK, self._tail_cap // 4)):
+            return Step(chunks)
+        doomed = self._oldest(surplus)
+        wait = doomed.stored + self.READ_SECONDS - time.monotonic()
+        if wait > 0 and not last and surplus < self.SLACK:
+            return Step(chunks)
+        return Step(chunks, (self._tail[0].first_seq, doomed.first_seq + doomed.lines - 1), max(0.0, wait))
+
+    def write(self, connection: Connection, step: Step, values: Mapping[str, Any]) -> None:
+        """Store what a step adds, and other columns of the job with it. Raises LeaseLost. May be repeated after a transaction that
+        failed."""
+        if step.chunks:
+            size = sum(len(chunk.data) for chunk in step.chunks)
+            values = {**values, "log_lines": step.chunks[-1].next_seq - 1, "log_bytes": jobs.c.log_bytes + size}
+        if step.doomed:
+            values = {**values, "dropped_first": self._dropped_with(step.doomed)[0], "dropped_last": step.doomed[1]}
+        update_held(connection, self.lease, values)
+        if step.chunks:
+            connection.execute(insert(log_chunks), [chunk.__dict__ for chunk in step.chunks])
+        if step.doomed:
+            within = log_chunks.c.first_seq.between(*step.doomed)
+            connection.execute(delete(log_chunks).where(log_chunks.c.job_id == self.lease.job_id, within))
+
+    def written(self, step: Step) -> None:
+        """The transaction of this step was committed."""
+        now = time.monotonic()
+        for chunk in step.chunks:
+            self._keep(_Kept(chunk.first_seq, chunk.lines, len(chunk.data), now))
+        if step.doomed:
+            while self._tail and self._tail[0].first_seq <= step.doomed[1]:
+                self._tail_bytes -= self._tail.popleft().bytes
+            self._dropped = self._dropped_with(step.doomed)
+
+    def _keep(self, kept: _Kept) -> None:
+        if self._head_left > 0:
+            self._head_left -= kept.bytes
+        else:
+            self._tail.append(kept)
+            self._tail_bytes += kept.bytes
+
+    def _oldest(self, surplus: int) -> _Kept:
+        """The last of the tail's chunks that must go to be rid of so many bytes."""
+        for kept in self._tail:
+            surplus -= kept.bytes
             if surplus <= 0:
-                break
-            surplus -= size
-            last = first_seq + lines - 1
-        return (self._tail[0][0], last)
+                return kept
+        return self._tail[-1]
+
+    def _dropped_with(self, doomed: tuple[int, int]) -> tuple[int, int]:
+        return (self._dropped[0] if self._dropped else doomed[0], doomed[1])
+
+
+def _parts(data: bytes, size: int) -> Iterator[bytes]:
+    """Cuts between lines, so that a part is no larger than `size` unless it is one line."""
+    start = 0
+    while len(data) - start > size:
+        end = data.rfind(b"\n", start, start + size) + 1 or data.find(b"\n", start) + 1 or len(data)
+        yield data[start:end]
+        start = end
+    if start < len(data):
+        yield data[start:] if start else data

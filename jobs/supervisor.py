@@ -23,8 +23,8 @@ from jobs.clock import now_ms
 from jobs.database import Database
 from jobs.errors import RuncastError, Unavailable
 from jobs.feed import Feed, open_feed
-from jobs.leases import Assignment, CancelRequest, Lease, Leases, Outcome, failure
-from jobs.logs import LogWriter
+from jobs.leases import CancelRequest, Lease, Leases, Outcome, failure
+from jobs.logs import LogWriter, Step
 from jobs.model import JobType, LogChunk, Progress, Reason, Status, Stream, Submission
 from jobs.output import Block, Masker, OutputPipeline, Watcher
 from jobs.process import Command, Exit, Identity, Process, become_subreaper
@@ -65,11 +65,11 @@ def rehearse(database: Database) -> None:
         leases.take(lease, supervisor={})
         leases.update(lease, process_group=0)
         leases.cancel_request(lease)
-        writer = LogWriter(lease, first_seq=1, cap=1 << 20)
+        writer = LogWriter(lease, cap=1 << 20)
         progress = {"progress_percent": 1.0, "progress_message": ""}
         for values in ({}, progress):
-            chunk = writer.chunk(lines=1, at=0, stream=Stream.STDOUT, data=b"\n")
-            database.write(lambda connection, chunk=chunk, values=values: writer.write(connection, [chunk], values))  # type: ignore[misc]
+            step = writer.step(writer.chunks(lines=1, at=0, stream=Stream.STDOUT, data=b"\n"))
+            database.write(lambda connection, step=step, values=values: writer.write(connection, step, values))  # type: ignore[misc]
         leases.end(lease, Outcome(Status.COMPLETED, "rehearsal"))
 
 
@@ -78,25 +78,25 @@ def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, database: D
     become_subreaper()
     database.after_fork()
     leases = Leases(database)
-    assignment = _insist(lambda: leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__))
+    submission = _insist(lambda: leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__))
     folder = Path(tempfile.mkdtemp(prefix="runcast-job-"))
     try:
-        outcome = _run(settings, recipes, lease, assignment, leases=leases, folder=folder)
+        outcome = _run(settings, recipes, lease, submission, leases=leases, folder=folder)
     finally:
         # Before the end is written: who sees the end finds nothing left.
         shutil.rmtree(folder, ignore_errors=True)
     _insist(lambda: leases.end(lease, outcome))
 
 
-def _run(settings: Settings, recipes: Recipes, lease: Lease, assignment: Assignment, *, leases: Leases, folder: Path) -> Outcome:
+def _run(settings: Settings, recipes: Recipes, lease: Lease, submission: Submission, *, leases: Leases, folder: Path) -> Outcome:
     try:
-        recipe = recipes.expand(assignment.submission)
+        recipe = recipes.expand(submission)
         environment = job_environment(os.environ, recipe=recipe, marker=lease.marker)
         command = Command(recipe.command(folder), recipe.cwd, environment, recipe.pty)
         process = Process.start(command)
     except (RuncastError, OSError) as error:
         return Outcome(Status.FAILED, "the command could not be started", Reason.START_ERROR, error=failure(str(error)))
-    log = JobLog(leases.database, lease, assignment, recipe=recipe, cap=settings.log_cap)
+    log = JobLog(leases.database, lease, recipe=recipe, cap=settings.log_cap)
     run = Run(settings, lease, leases=leases, recipe=recipe, process=process, log=log)
     try:
         _insist(lambda: leases.update(lease, process_group=process.pid))
@@ -108,9 +108,11 @@ def _run(settings: Settings, recipes: Recipes, lease: Lease, assignment: Assignm
 class JobLog:
     """What the job prints, on its way to the store: masked, cut into lines, batched, with the progress that is read from it."""
 
-    def __init__(self, database: Database, lease: Lease, assignment: Assignment, *, recipe: Recipe, cap: int) -> None:
+    def __init__(self, database: Database, lease: Lease, *, recipe: Recipe, cap: int) -> None:
         self._database = database
-        self._writer = LogWriter(lease, first_seq=assignment.first_seq, cap=cap)
+        self._writer = LogWriter(lease, cap=cap)
+        if lease.attempt > 1:
+            _insist(lambda: database.read(self._writer.resume))
         self._watcher = Watcher(patterns=recipe.progress, ready=recipe.ready)
         self._tracker = ProgressTracker()
         self._secrets = [os.environ[name].encode() for name in recipe.secrets]
@@ -145,12 +147,17 @@ class JobLog:
         if self._progress is not None and (last or now >= self._progress_written + PROGRESS_SECONDS):
             values = {**values, "progress_percent": self._progress.percent, "progress_message": self._progress.message}
             self._progress, self._progress_written = None, now
-        if self._chunks or values:
-            chunks = self._chunks
-            _insist(lambda: self._database.write(lambda connection: self._writer.write(connection, chunks, values), durable=False))
-            self._writer.written(chunks)
+        self._store(self._writer.step(self._chunks), values)
+        if last:
+            self._store(self._writer.step((), last=True), {})
         self._chunks, self._values, self._pending_bytes = [], {}, 0
         self._flushed = time.monotonic()
+
+    def _store(self, step: Step, values: Mapping[str, Any]) -> None:
+        if step.chunks or step.doomed or values:
+            time.sleep(step.wait)
+            _insist(lambda: self._database.write(lambda connection: self._writer.write(connection, step, values), durable=False))
+            self._writer.written(step)
 
     def _pipeline(self, stream: Stream) -> OutputPipeline:
         if stream not in self._pipelines:
@@ -160,7 +167,7 @@ class JobLog:
     def _add(self, stream: Stream, blocks: list[Block]) -> None:
         at = now_ms()
         for block in blocks:
-            self._chunks.append(self._writer.chunk(lines=block.lines, at=at, stream=stream, data=block.data))
+            self._chunks += self._writer.chunks(lines=block.lines, at=at, stream=stream, data=block.data)
             self._pending_bytes += len(block.data)
         seen = self._watcher.take()
         if seen.progress is not None:
@@ -214,8 +221,9 @@ class Run:
         return self._outcome()
 
     def leave_nothing(self) -> None:
-        """Whatever happened: end all that still runs, and let go of everything."""
-        self._sweep()
+        """Whatever happened: end all that still runs, and let go of everything. Without the store: the lease may be lost."""
+        while not self._process.sweep():
+            time.sleep(0.002)
         self._process.close()
         self._feed.close()
         self._selector.close()
