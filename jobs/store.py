@@ -432,7 +432,8 @@ def to_job(row: Row[Any]) -> Job:
 
 
 def _counted(names: Iterable[str], counts: Iterable[tuple[str, int]]) -> dict[str, int]:
-    return {**{str(name): 0 for name in names}, **dict(counts)}
+    # Not `dict(counts)`: a result of SQLAlchemy has `keys`, which are its columns, and would be taken for a mapping.
+    return {**{str(name): 0 for name in names}, **{name: count for name, count in counts}}  # noqa: C416
 
 
 def _to_event(row: Row[Any]) -> JobEvent:
