@@ -15,9 +15,8 @@ from typing import Any
 
 import psutil
 import requests
-import socketio
 
-from support.events import EventLog
+from support.events import EventLog, OrderedClient
 from support.waiting import eventually
 
 TASKS = Path(__file__).with_name("tasks.toml")
@@ -91,7 +90,7 @@ class RunningServer:
     @contextmanager
     def connect(self, *, transport: str = "websocket", token: str | None = None, **options: Any) -> Iterator[EventLog]:
         """A python-socketio client that records, and checks against the contract, every event that it gets."""
-        client = socketio.Client(reconnection=False, **options)
+        client = OrderedClient(reconnection=False, **options)
         events = EventLog(client)
         client.connect(self.url, auth={"token": token or self.token}, transports=[transport])
         try:
@@ -109,6 +108,7 @@ class RunningServer:
 
     def stop(self, *, signum: int = signal.SIGTERM, seconds: float = 30) -> int:
         """Ask it to stop; gives its exit status."""
+        self.session.close()  # it would wait a while for the connection's next request
         if self.process.poll() is None:
             self.process.send_signal(signum)
         return self.process.wait(seconds)
