@@ -6,12 +6,42 @@ import threading
 import time
 from typing import Any
 
+import engineio
+import engineio
 import socketio
 
 from handlers.contract import Contract
 
 CAUGHT: set[str] = set()
 """The names of all messages that were caught since the tests began; one test asks for all of the contract's."""
+
+
+class _InOrder(engineio.Client):  # type: ignore[misc]  # it has no types
+    """Handles messages one after another; the library gives each a thread of its own, in which one may overtake another."""
+
+    def _trigger_event(self, event: str, *args: Any, run_async: bool = False, **how: Any) -> Any:
+        return super()._trigger_event(event, *args, run_async=False, **how)
+
+
+class OrderedClient(socketio.Client):  # type: ignore[misc]  # it has no types
+    """python-socketio's client, which tells events in the order in which they came."""
+
+    def _engineio_client_class(self) -> type[engineio.Client]:
+        return _InOrder
+
+
+class OrderedEngine(engineio.Client):
+    """Handles messages one after another. The library gives each a thread of its own, so that they may overtake each other."""
+
+    def _trigger_event(self, event: str, *arguments: Any, **options: Any) -> Any:
+        return super()._trigger_event(event, *arguments, **{**options, "run_async": False})
+
+
+class OrderedClient(socketio.Client):
+    """python-socketio's client, with its events in the order in which they came. Its handlers must not wait for acknowledgements."""
+
+    def _engineio_client_class(self) -> type[engineio.Client]:
+        return OrderedEngine
 
 
 class EventLog:
