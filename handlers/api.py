@@ -53,13 +53,15 @@ class Api(BaseApplication):  # type: ignore[misc]
             # What gunicorn takes for "the application cannot be loaded": it ends with it instead of trying for ever.
             sys.exit(4)
 
-    def _watch_lifeline(self, _worker: object) -> None:
+    def _watch_lifeline(self, worker: Any) -> None:
         import gevent
         from gevent.os import tp_read
 
         def watch() -> None:
             tp_read(self._lifeline, 1)
-            os.kill(os.getppid(), signal.SIGTERM)
+            # When the arbiter was killed too, our parent is somebody else by now, perhaps the first process of the machine.
+            if os.getppid() == worker.ppid:
+                os.kill(worker.ppid, signal.SIGTERM)
 
         gevent.spawn(watch)
 

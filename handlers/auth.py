@@ -47,8 +47,8 @@ class Gate:
 
     def allows(self, *, host: str | None, origin: str) -> bool:
         """Whether a page from `origin` may call us: one of our own, or one that the operator named."""
-        parts = urlsplit(origin.lower())
-        own = parts.scheme in ("http", "https") and parts.netloc == (host or "").lower()
+        scheme, _, name = origin.lower().partition("://")
+        own = scheme in ("http", "https") and name == (host or "").lower()
         return own or self.is_foreign(origin)
 
     def is_foreign(self, origin: str) -> bool:
