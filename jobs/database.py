@@ -87,7 +87,7 @@ class Database:
         """The schema's version; None for a database without one."""
         try:
             return self.read(lambda connection: connection.execute(text("SELECT version_num FROM alembic_version")).scalar())
-        except (exc.ProgrammingError, Unavailable):
+        except (exc.DatabaseError, Unavailable):
             return None
 
     def migrate(self) -> None:

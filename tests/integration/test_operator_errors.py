@@ -1,0 +1,119 @@
+"""An operator's mistakes: one clear line on standard error, exit status 2, no traceback, and no process left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jobs.database import Database
+from support.server import command
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the operator works. `make` gives the path of a new file."""
+
+    folder: Path
+    taken_port: int
+
+    def make(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+
+@dataclass(frozen=True)
+class Mistake:
+    options: Callable[[Place], dict[str, object]]
+    says: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def tasks(text: str) -> Callable[[Place], dict[str, object]]:
+    return lambda place: {"tasks": place.make("tasks.toml", text)}
+
+
+def _newer_database(place: Place) -> dict[str, object]:
+    database = Database(f"sqlite:///{place.folder / 'runcast.db'}")
+    database.migrate()
+    database.close()
+    with closing(sqlite3.connect(place.folder / "runcast.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    return {"data_dir": place.folder}
+
+
+def _database_that_is_none(place: Place) -> dict[str, object]:
+    (place.folder / "runcast.db").write_bytes(b"this is no database, whatever its name says" * 100)
+    return {"data_dir": place.folder}
+
+
+LINT = '[tasks.lint]\nargv = ["ruff", "check"]\n'
+MISTAKES: dict[str, Mistake] = {
+    "an unknown key in a task": Mistake(tasks(LINT + 'colour = "red"'), ("tasks.toml", "lint", "colour")),
+    "a recipe without argv": Mistake(tasks("[tasks.lint]\ntitle = 'Lint'"), ("tasks.toml", "lint", "argv")),
+    "an invalid JSON Schema": Mistake(tasks(LINT + '[tasks.lint.inputs]\ntype = "objekt"'), ("lint", "inputs")),
+    "a folder outside the workspace": Mistake(tasks(LINT + 'cwd = "../.."'), ("lint", "cwd")),
+    "broken TOML": Mistake(tasks("[tasks.lint\nargv = 1"), ("tasks.toml", "line 1")),
+    "a tasks file that is missing": Mistake(lambda place: {"tasks": place.folder / "none.toml"}, ("none.toml",)),
+    "a workspace that does not exist": Mistake(lambda place: {"workspace": place.folder / "nowhere"}, ("workspace", "nowhere")),
+    "a port in use": Mistake(lambda place: {"port": place.taken_port}, ("port", "in use")),
+    "an address that is not ours": Mistake(lambda _: {"host": "203.0.113.7", "allow_host": "x"}, ("203.0.113.7",)),
+    "a data folder under a file": Mistake(lambda place: {"data_dir": place.make("file", "") / "data"}, ("data folder", "file/data")),
+    "a data folder that is a file": Mistake(lambda place: {"data_dir": place.make("file", "")}, ("data folder", "file")),
+    "a data folder that cannot be made": Mistake(lambda _: {"data_dir": "/proc/runcast"}, ("data folder", "/proc/runcast")),
+    "a data folder that is not writable": Mistake(lambda _: {"data_dir": "/proc/self"}, ("data folder", "/proc/self")),
+    "a database of a newer version": Mistake(_newer_database, ("newer version", "9999")),
+    "a database that is none": Mistake(_database_that_is_none, ("database",)),
+    "a database URL that is none": Mistake(lambda _: {"database_url": "nonsense"}, ("--database-url",)),
+    "all addresses without saying the hosts": Mistake(lambda _: {"host": "0.0.0.0"}, ("0.0.0.0", "--allow-host")),
+    "no slots": Mistake(lambda _: {"slots": 0}, ("--slots",)),
+    "a port that there cannot be": Mistake(lambda _: {"port": 70000}, ("--port",)),
+    "a number that is none": Mistake(lambda _: {"slots": "many"}, ("--slots", "many")),
+    "a variable that makes no sense": Mistake(lambda _: {}, ("slots", "many"), environment={"RUNCAST_SLOTS": "many"}),
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield Place(tmp_path, listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
+def test_one_clear_line(mistake: Mistake, place: Place) -> None:
+    options = {"port": 0, "data_dir": place.folder / "data", **mistake.options(place)}
+    before = set(psutil.pids())
+    environment = {**os.environ, **mistake.environment, "COLUMNS": "200"}
+    ended = subprocess.run(command("serve", **options), capture_output=True, text=True, timeout=50, env=environment)
+    assert ended.stdout == ""
+    lines = [line for line in ended.stderr.splitlines() if not USAGE.match(line)]
+    assert len(lines) == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    for part in mistake.says:
+        assert part.lower() in lines[0].lower()
+    assert ended.returncode == 2
+    assert not [pid for pid in set(psutil.pids()) - before if _mentions(pid, str(place.folder))]
+
+
+USAGE = re.compile(r"Usage: |Try 'runcast serve |$")
+"""What the command line adds when an option itself is wrong."""
+
+
+def _mentions(pid: int, folder: str) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return folder in " ".join(process.cmdline()) or folder in process.environ().get("RUNCAST_SETTINGS", "")
+    except (psutil.Error, OSError):
+        return False
