@@ -1,4 +1,4 @@
-"""What a job goes through when processes of the service are killed, hang, or are stopped: it is started once, and what is said of it is true."""
+"""Processes of the service are killed, hang, or are stopped while a job runs: it is started once, and what is said of it is true."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 class Counted:
-    """A job that says numbered lines, and notes each start in a file. It ends when it is told to, so that everything happens while it runs."""
+    """A job that says numbered lines, and notes each start in a file. It ends when it is told to: all else happens while it runs."""
 
     def __init__(self, server: RunningServer, folder: Path, **options: object) -> None:
         self.starts_file, self.gate = folder / "starts", folder / "gate"
