@@ -4,6 +4,19 @@ const follow = () => document.documentElement.classList.toggle('dark-mode', dark
 dark.addEventListener('change', follow)
 follow()
 
+// Swagger UI fills every parameter with its example and would send it: filters that match nothing, ids that are not there, and an
+// Idempotency-Key that makes the second submission a conflict. Here parameters start empty, or with their defaults.
+const withoutExamples = ({ example, ...parameter }) => parameter
+const startEmpty = holder =>
+  Array.isArray(holder.parameters) ? { ...holder, parameters: holder.parameters.map(withoutExamples) } : holder
+const onEach = (change, members = {}) => Object.fromEntries(Object.entries(members).map(([name, member]) => [name, change(member)]))
+const isObject = value => value !== null && typeof value === 'object' && !Array.isArray(value)
+const withEmptyParameters = contract => ({
+  ...contract,
+  paths: onEach(path => onEach(part => (isObject(part) ? startEmpty(part) : part), startEmpty(path)), contract.paths),
+  components: { ...contract.components, parameters: onEach(withoutExamples, contract.components?.parameters) },
+})
+
 window.ui = window.SwaggerUIBundle({
   url: 'openapi.json',
   dom_id: '#swagger-ui',
@@ -11,6 +24,7 @@ window.ui = window.SwaggerUIBundle({
   displayRequestDuration: true,
   filter: true,
   persistAuthorization: true,
+  plugins: [{ statePlugins: { spec: { wrapActions: { updateJsonSpec: update => contract => update(withEmptyParameters(contract)) } } } }],
   tryItOutEnabled: true,
   validatorUrl: null, // the public validator would be sent the address of this server
 })
