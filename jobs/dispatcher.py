@@ -31,6 +31,7 @@ CLAIM_SECONDS = 1.0
 HEARTBEAT_SECONDS = 4.0
 SWEEP_SECONDS = 1.0
 RETENTION_SECONDS = 10.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -63,8 +64,10 @@ class Dispatcher:
 
     def run(self) -> None:
         """Until told to stop; then, unless jobs are to be kept, until the running ones have ended."""
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in STOP_SIGNALS:
             signal.signal(signum, self._stop)
+        # Whoever forked us held them back until now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._insist(self._register)
         while not self._stopping and not self._abandoned:
             self._tick()
@@ -101,9 +104,13 @@ class Dispatcher:
         )
 
     def _claim(self) -> None:
-        if not self._stopping:
-            for lease in self._engine.claim():
+        if self._stopping:
+            return
+        for lease in self._engine.claim():
+            try:
                 self._hand_over(lease)
+            except BrokenPipeError:  # whoever forks is gone; nobody takes the lease, so the job will be pending again
+                self._abandoned = True
 
     def _running(self) -> int:
         try:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from jobs.database import Database
 from jobs.diagnostics import log_to_stderr
-from jobs.dispatcher import Dispatcher
+from jobs.dispatcher import STOP_SIGNALS, Dispatcher
 from jobs.errors import LeaseLost, OperatorError
 from jobs.leases import Lease
 from jobs.recipes import Recipes
@@ -60,7 +60,7 @@ class Worker:
         self._wakeup.setblocking(False)
         writer.setblocking(False)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in STOP_SIGNALS:
             signal.signal(signum, self._stop)
         signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._drain_wakeup)
@@ -73,7 +73,7 @@ class Worker:
             self._reap()
         return 0
 
-    def _stop(self, _signum: int, _frame: object) -> None:
+    def _stop(self, *_: object) -> None:
         self._stopping = True
         if self._dispatcher:
             os.kill(self._dispatcher, signal.SIGTERM)
@@ -91,11 +91,16 @@ class Worker:
 
     def _start_dispatcher(self) -> None:
         ours, theirs = socket.socketpair()
+        # A stop that comes meanwhile waits: before the fork there is nobody to be told, and right after it the child could not understand.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         self._dispatcher = self._fork(lambda: self._dispatch(theirs), keep=theirs, drop=ours)
         theirs.close()
         self._channel = ours
         self._received = b""
         self._selector.register(ours, selectors.EVENT_READ, self._hear)
+        if self._stopping:
+            self._stop()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def _dispatch(self, channel: socket.socket) -> None:
         def hand_over(lease: Lease) -> None:
@@ -129,12 +134,14 @@ class Worker:
                 self._restart_dispatcher(status)
 
     def _restart_dispatcher(self, status: int) -> None:
-        if self._channel is not None:
-            self._hear()  # what it had still handed over
-        if self._stopping:
+        while self._channel is not None:
+            self._hear()  # what it had still handed over, to the end: the next one has a channel of its own
+        code = os.waitstatus_to_exitcode(status)
+        if self._stopping and code >= 0:
             return
-        logger.warning("The dispatcher ended (%s); starting it again.", os.waitstatus_to_exitcode(status))
-        if os.waitstatus_to_exitcode(status) > 0:
+        # One that was killed has not done what there is to do before we stop.
+        logger.warning("The dispatcher ended (%s); starting it again.", code)
+        if code > 0:
             time.sleep(RESTART_SECONDS)
         self._start_dispatcher()
 
@@ -164,7 +171,7 @@ class Worker:
 
     def _become_child(self, keep: socket.socket | None, drop: socket.socket | None) -> None:
         signal.set_wakeup_fd(-1)
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for signum in (*STOP_SIGNALS, signal.SIGCHLD):
             signal.signal(signum, signal.SIG_DFL)
         self._selector.close()
         self._wakeup.close()
@@ -176,7 +183,7 @@ class Worker:
 
 
 def main() -> int:
-    """`python -m jobs.worker`, as `serve` starts it: settings on standard input, the lifeline's descriptor as argument."""
+    """`python -m jobs.worker`, as `serve` starts it: settings and the lifeline's descriptor in the environment."""
     log_to_stderr()
     settings = Settings.from_json(json.loads(os.environ.pop("RUNCAST_SETTINGS")))
     lifeline = os.environ.pop("RUNCAST_LIFELINE", None)
