@@ -19,6 +19,7 @@ from connexion.apis.flask_api import FlaskApi
 from connexion.exceptions import ProblemException
 from connexion.resolver import Resolver
 from connexion.security import FlaskSecurityHandlerFactory
+from engineio.async_drivers.gevent import WebSocketWSGI
 from engineio.packet import MESSAGE
 from engineio.packet import Packet as EnginePacket
 from engineio.payload import Payload
@@ -57,14 +58,17 @@ logger = logging.getLogger("runcast.api")
 logging.getLogger("connexion").setLevel(logging.CRITICAL)
 socket_logger = logging.getLogger("runcast.socketio")
 socket_logger.setLevel(logging.ERROR)  # below, the libraries tell of every packet
-# A client's fault, which it is told; the libraries add a traceback of theirs.
-socket_logger.addFilter(lambda record: record.msg != "post request handler error")
+# Only what went wrong in here; for the faults of clients, which they are told, the libraries use the same level.
+socket_logger.addFilter(lambda record: record.msg == "message handler error")
 
 BODY_BYTES = 1 << 20
 BASE_PATH = "/api"
 OWN_EVENTS = frozenset({"connect", "disconnect", "*"})
 """Names that the library itself gives a meaning, and that no client may call."""
 MALFORMED = "malformed"
+ENGINE_PACKETS = frozenset("0123456")
+NO_PACKET = "4 "
+"""A message that `ClientPacket` finds malformed."""
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -437,6 +441,14 @@ class ClientPacket(SocketPacket):  # type: ignore[misc]
         return isinstance(self.data, list) and bool(self.data) and isinstance(self.data[0], str) and self.data[0] not in OWN_EVENTS
 
 
+class ClientWebSocket(WebSocketWSGI):  # type: ignore[misc]
+    """Passes on what engineio 4.15 can decode; at anything else it raises and leaves the client's connection behind, half open."""
+
+    def wait(self) -> str | bytes | None:
+        data: str | bytes | None = super().wait()
+        return NO_PACKET if isinstance(data, str) and data[:1] not in ENGINE_PACKETS else data
+
+
 class Outbox(JoinableQueue[Any]):
     """What waits to be sent to one client.
 
@@ -492,6 +504,7 @@ def add_sockets(web: flask.Flask, sockets: Sockets, caster: Caster) -> None:
     # A page subscribes to many jobs at once, and its library sends that as one body; what bounds it is the size of a body.
     Payload.max_decode_packets = BODY_BYTES
     server.eio.create_queue = Outbox
+    server.eio._async = {**server.eio._async, "websocket": ClientWebSocket}
 
     def connect(auth: Json = None) -> None:
         try:

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import engineio
-import engineio
 import socketio
 
 from handlers.contract import Contract
@@ -28,20 +27,6 @@ class OrderedClient(socketio.Client):  # type: ignore[misc]  # it has no types
 
     def _engineio_client_class(self) -> type[engineio.Client]:
         return _InOrder
-
-
-class OrderedEngine(engineio.Client):
-    """Handles messages one after another. The library gives each a thread of its own, so that they may overtake each other."""
-
-    def _trigger_event(self, event: str, *arguments: Any, **options: Any) -> Any:
-        return super()._trigger_event(event, *arguments, **{**options, "run_async": False})
-
-
-class OrderedClient(socketio.Client):
-    """python-socketio's client, with its events in the order in which they came. Its handlers must not wait for acknowledgements."""
-
-    def _engineio_client_class(self) -> type[engineio.Client]:
-        return OrderedEngine
 
 
 class EventLog:

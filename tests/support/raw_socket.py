@@ -31,6 +31,12 @@ class RawSocket:
     def send_text(self, text: str) -> None:
         self._connection.send(text)
 
+    def cut(self) -> None:
+        """Break the connection without a goodbye."""
+        assert self._connection.sock is not None
+        self._connection.sock.close()
+        self._connection.connected = False
+
     def subscribe(self, job_id: str, after_seq: int = 0) -> None:
         """Without waiting for the acknowledgement: nothing is read here."""
         self.send("subscribe", {"job_id": job_id, "after_seq": after_seq})

@@ -96,6 +96,9 @@ class RunningServer:
         try:
             yield events
         finally:
+            # While it still sends something, the library forgets to say goodbye, and a long poll waits for the next ping.
+            engine = client.eio
+            eventually(lambda: engine.state != "connected" or not engine.queue.unfinished_tasks, "the client has sent everything")
             client.disconnect()
             events.close()
 
