@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+
+from handlers.contract import Contract
 from support.events import CAUGHT
 from support.server import RunningServer
 from support.waiting import eventually
-
-from handlers.contract import Contract
 
 NODE_TOOLS = Path(__file__).parents[1] / "node" / "run.py"
 UNKNOWN_JOB = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
@@ -121,6 +122,32 @@ def test_no_line_is_lost_or_repeated_across_lost_connections(server: RunningServ
     assert len(seen.of("connect")) >= 4
     assert seen.lines() == [str(number) for number in range(1, 6001)]
     assert len(seen.of("complete")) == 1
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_no_line_is_lost_or_repeated_when_the_api_is_killed(
+    server: RunningServer, watch: Callable[..., Watch], tmp_path: Path, transport: str
+) -> None:
+    gate = tmp_path / "gate"
+    job_id = server.shell(f"for i in $(seq 1 3000); do echo $i; done; {gated(gate, 'seq 3001 6000')}")
+    seen = watch(job_id, transport=transport)
+    eventually(lambda: seen.of("log"), "the client gets the first lines")
+    api = server.part("api")
+    for process in (*api.children(), api) if transport == "websocket" else api.children():
+        process.kill()
+    gate.touch()
+    assert seen.end() == 0
+    assert len(seen.of("connect")) >= 2
+    assert seen.lines() == [str(number) for number in range(1, 6001)]
+    assert [end["log_lines"] for end in seen.of("complete")] == [6000]
+    eventually(lambda: server.part("api").is_running() and ready(server), "the API is back")
+
+
+def ready(server: RunningServer) -> bool:
+    try:
+        return server.call("GET", "/health/ready").ok
+    except requests.ConnectionError:
+        return False
 
 
 def test_the_log_of_an_ended_job_is_replayed_from_where_the_client_was(server: RunningServer, watch: Callable[..., Watch]) -> None:
