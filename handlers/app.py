@@ -63,6 +63,13 @@ socket_logger.addFilter(lambda record: record.msg == "message handler error")
 
 BODY_BYTES = 1 << 20
 BASE_PATH = "/api"
+HARDENING = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+}
+"""What every answer carries, also a refusal at the gate."""
 OWN_EVENTS = frozenset({"connect", "disconnect", "*"})
 """Names that the library itself gives a meaning, and that no client may call."""
 MALFORMED = "malformed"
@@ -373,10 +380,8 @@ def add_headers(web: flask.Flask, gate: Gate) -> None:
     """What every answer carries: hardening, and leave for the pages that the operator named to read it."""
 
     def add(response: flask.Response) -> flask.Response:
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Referrer-Policy", "no-referrer")
-        response.headers.setdefault("X-Frame-Options", "DENY")
-        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        for name, value in HARDENING.items():
+            response.headers.setdefault(name, value)
         if (response.mimetype or "").endswith("json"):
             response.headers.setdefault("Cache-Control", "no-store")
         origin = flask.request.headers.get("Origin")
@@ -549,7 +554,8 @@ class GateKeeper:
             self._gate.check(host=environ.get("HTTP_HOST"), origin=environ.get("HTTP_ORIGIN"))
         except RuncastError as error:
             body = json.dumps(problem(error)).encode()
-            start_response("403 Forbidden", [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))])
+            about = {"Content-Type": "application/problem+json", "Content-Length": str(len(body)), "Cache-Control": "no-store"}
+            start_response("403 Forbidden", [*about.items(), *HARDENING.items()])
             return [body]
         return self._inner(environ, start_response)
 
