@@ -35,6 +35,7 @@ KEPT_BYTES = 1 << 20
 """What is kept of each watched log, encoded, for those who are nearly up to date."""
 KEPT_EVENTS = 1000
 LOOK_SECONDS = 30.0
+PAUSE_SECONDS = 0.5
 
 
 class Packet(Protocol):
@@ -116,8 +117,13 @@ class Caster:
                 try:
                     self._read()
                 except Unavailable as error:
+                    # Without a wait for the next change: what was not read is there already.
                     logger.warning("%s Trying on.", error)
-                    gevent.sleep(0.5)
+                    gevent.sleep(PAUSE_SECONDS)
+                    continue
+                except Exception:  # whatever it is, everybody's events depend on this greenlet
+                    logger.exception("What is new could not be read.")
+                    gevent.sleep(PAUSE_SECONDS)
                 self._changes.wait(seen, LOOK_SECONDS)
         finally:
             self._looking = False
@@ -127,19 +133,34 @@ class Caster:
         for job in self.store.active():
             self._notice(job)
         while events := self.store.events_after(self._cursor):
-            self._cursor = events[-1].cursor
             for event in events:
+                before, self._cursor = self._cursor, event.cursor
+                try:
+                    self._notice_end(event)
+                except Unavailable:
+                    self._cursor = before  # the event is still to come
+                    raise
                 self._notice_event(event)
 
     def _notice(self, job: Job) -> None:
         self.progresses.offer(job.id, job.progress, self.encode)
-        if (topic := self._topics.get(job.id)) is not None:
-            topic.notice(job)
+        topic = self._topics.get(job.id)
+        try:
+            if topic is not None:
+                topic.notice(job)
+        except Unavailable:
+            raise
+        except Exception as error:  # whatever it is, it must not keep other jobs' events back
+            for client in list(topic.watchers if topic else ()):
+                client.give_up(job.id, problem(error))
+
+    def _notice_end(self, event: JobEvent) -> None:
+        watched = event.job_id in self._topics or self.progresses.watched
+        if event.status in ENDED and watched and (job := self.store.find(event.job_id)):
+            self._notice(job)
 
     def _notice_event(self, event: JobEvent) -> None:
         topic = self._topics.get(event.job_id)
-        if event.status in ENDED and (topic is not None or self.progresses.watched) and (job := self.store.find(event.job_id)):
-            self._notice(job)
         self.statuses.add(event)
         if topic is not None:
             topic.add_event(event)
@@ -321,14 +342,14 @@ class Topic:
             yield self._encoded(cut(chunk, seq))
 
     def _keep_new(self, lines: int) -> None:
-        known = self.lines
-        while known < lines and (chunks := self._caster.logs.chunks(self.job_id, after_seq=known, max_bytes=KEPT_BYTES)):
+        while self.lines < lines and (chunks := self._caster.logs.chunks(self.job_id, after_seq=self.lines, max_bytes=KEPT_BYTES)):
             for chunk in chunks:
                 kept = self._encoded(chunk)
-                known = kept.next_seq - 1
+                # At once, because the next look at the store may fail, and what is kept already must not be kept again.
+                self.lines = kept.next_seq - 1
                 self._kept.append(kept)
                 self._kept_bytes += kept.packet.size
-        self.lines = max(known, lines)
+        self.lines = max(self.lines, lines)
         if self._kept_bytes > 2 * KEPT_BYTES:
             self._forget_oldest()
 
@@ -461,6 +482,11 @@ class Client:
         if self._sender is not None:
             self._sender.kill(block=False)
 
+    def give_up(self, job_id: str, why: Json) -> None:
+        """End the subscription to a job whose events cannot be had."""
+        self.unsubscribe(job_id)
+        self.send("error", {"job_id": job_id, "problem": why})
+
     def send(self, event: str, payload: Json) -> None:
         """Send an event that concerns this client only."""
         self._wire.send(self._caster.encode(event, payload))
@@ -476,8 +502,19 @@ class Client:
         while True:
             self._news.wait()
             self._news.clear()
-            while self._send_news():
-                pass
+            try:
+                while self._send_news():
+                    pass
+            except Unavailable:
+                gevent.sleep(PAUSE_SECONDS)
+                self.wake()
+            except Exception as error:  # whatever it is, the client is told that it hears no more, and may subscribe again
+                why = problem(error)
+                for job_id in list(self._jobs):
+                    self.give_up(job_id, why)
+                if self.watches_all:
+                    self.unsubscribe_all()
+                    self.send("error", {"job_id": None, "problem": why})
 
     def _send_news(self) -> bool:
         """One round over all that the client watches; whether there was anything to send."""
@@ -489,22 +526,17 @@ class Client:
 
     def _send_job_news(self, job_id: str, subscription: Subscription) -> bool:
         sent = False
-        try:
-            for packet in subscription.news():
-                sent = True
-                self._put(packet)
-                if self._jobs.get(job_id) is not subscription:  # unsubscribed, or subscribed anew, while we waited
-                    return True
-            ended = list(subscription.ending(self._caster))
-        except Unavailable:
-            gevent.sleep(0.5)
-            return True
+        for packet in subscription.news():
+            sent = True
+            self._put(packet)
+            if self._jobs.get(job_id) is not subscription:  # unsubscribed, or subscribed anew, while we waited
+                return True
+        ended = list(subscription.ending(self._caster))
         if ended:
             self.unsubscribe(job_id)
         elif not sent and subscription.topic.ended is not None:
             # The job has ended, the log is not all sent, and yet nothing more is to be had: its rows are gone.
-            self.unsubscribe(job_id)
-            ended = [self._caster.encode("error", {"job_id": job_id, "problem": problem(JobNotFound(job_id))})]
+            self.give_up(job_id, problem(JobNotFound(job_id)))
         for packet in ended:
             self._put(packet)
         return sent

@@ -4,15 +4,52 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import gevent
 import pytest
 
 from handlers.auth import Gate
+from handlers.cast import Caster
+from handlers.green import GreenChanges
 from jobs.database import Database
-from jobs.errors import OriginRefused
-from jobs.store import Store
+from jobs.errors import OriginRefused, Unavailable
+from jobs.feed import open_feed
+from jobs.leases import Lease, Leases, Outcome
+from jobs.logs import Logs, LogWriter
+from jobs.model import Job, JobType, Json, LogChunk, Status, Stream, Submission
+from jobs.store import NewJob, Store
 from support.server import RunningServer
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'runcast.db'}")
+    database.migrate()
+    yield database
+    database.close()
+
+
+def submit(database: Database, *, key: str | None = None) -> str:
+    submission = Submission(JobType.TASK, {"task": "any"})
+    return Store(database).submit(NewJob(submission, "default", key, None, "tests"), max_pending=1000).job.id
+
+
+def start(database: Database, *, slots: int = 1) -> Lease:
+    """The next pending job, claimed and taken."""
+    leases = Leases(database)
+    (lease,) = leases.claim(worker_id="worker", host="here", queues=["default"], slots=slots)
+    leases.take(lease, supervisor={})
+    return lease
+
+
+def log(database: Database, writer: LogWriter, text: bytes) -> None:
+    step = writer.step(writer.chunks(lines=text.count(b"\n"), at=0, stream=Stream.STDOUT, data=text))
+    database.write(lambda connection: writer.write(connection, step, {}))
+    writer.written(step)
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://a]b", "null", "", "localhost:8000", "http://localhost:8000@evil.example"])
@@ -39,3 +76,101 @@ def test_stopping_cancels_the_jobs_even_when_the_dispatcher_was_just_killed(make
     job = store.get(job_id)
     store.database.close()
     assert (job.status, job.reason) == ("cancelled", "server_shutdown")
+
+
+class FailingLogs(Logs):
+    """Does not answer every second time, and gives one chunk when it does."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.calls = 0
+
+    def chunks(self, job_id: str, *, after_seq: int = 0, max_bytes: int = 1 << 20) -> list[LogChunk]:
+        self.calls += 1
+        if self.calls % 2:
+            raise Unavailable("The store does not answer.")
+        return super().chunks(job_id, after_seq=after_seq, max_bytes=1)
+
+
+class FailingStore(Store):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.calls = 0
+
+    def find(self, job_id: str) -> Job | None:
+        self.calls += 1
+        if self.calls % 2:
+            raise Unavailable("The store does not answer.")
+        return super().find(job_id)
+
+
+@dataclass(frozen=True)
+class Sent:
+    event: str
+    payload: Any
+    size: int = 1
+
+
+class RecordingWire:
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+
+    def send(self, packet: Any) -> None:
+        self.sent.append(packet)
+
+    def drain(self) -> None: ...
+
+    def payloads(self, event: str) -> list[dict[str, Json]]:
+        return [sent.payload for sent in self.sent if sent.event == event]
+
+
+def test_a_store_that_fails_now_and_then_costs_subscribers_nothing_but_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.cast.PAUSE_SECONDS", 0.01)
+    job_id = submit(database)
+    feed = open_feed(database.url)
+    caster = Caster(FailingStore(database), FailingLogs(database), GreenChanges(feed), Sent)
+    wire = RecordingWire()
+    caster.connect("client", wire)
+    caster.client("client").subscribe(job_id, 0)
+    lease = start(database)
+    writer = LogWriter(lease, cap=1 << 20)
+    for number in range(5):
+        log(database, writer, b"line %d\n" % number)
+    with gevent.Timeout(10):
+        while len(wire.payloads("log")) < 5:
+            gevent.sleep(0.01)
+    Leases(database).end(lease, Outcome(Status.COMPLETED, "done"))
+    with gevent.Timeout(10):
+        while not wire.payloads("complete"):
+            gevent.sleep(0.01)
+    caster.disconnect("client")
+    feed.close()
+    assert [line for payload in wire.payloads("log") for line in payload["lines"]] == [f"line {number}" for number in range(5)]
+    assert [payload["status"] for payload in wire.payloads("status")] == ["running", "completed"]
+
+
+def test_a_job_that_cannot_be_cast_is_given_up_and_the_others_go_on(database: Database) -> None:
+    def encode(event: str, payload: Any) -> Sent:
+        if event == "log" and payload["lines"] == ["poison"]:
+            raise RuntimeError("cannot be encoded")
+        return Sent(event, payload)
+
+    feed = open_feed(database.url)
+    caster = Caster(Store(database), Logs(database), GreenChanges(feed), encode)
+    wire = RecordingWire()
+    caster.connect("client", wire)
+    bad, good = submit(database), submit(database)
+    for job_id in (bad, good):
+        caster.client("client").subscribe(job_id, 0)
+    leases = [start(database, slots=slots) for slots in (1, 2)]
+    for lease, text in zip(leases, (b"poison\n", b"fine\n"), strict=True):
+        log(database, LogWriter(lease, cap=1 << 20), text)
+        Leases(database).end(lease, Outcome(Status.COMPLETED, "done"))
+    with gevent.Timeout(10):
+        while not wire.payloads("complete") or not wire.payloads("error"):
+            gevent.sleep(0.01)
+    caster.disconnect("client")
+    feed.close()
+    assert [payload["job_id"] for payload in wire.payloads("error")] == [bad]
+    assert [(payload["job_id"], payload["lines"]) for payload in wire.payloads("log")] == [(good, ["fine"])]
+    assert [payload["job_id"] for payload in wire.payloads("complete")] == [good]
