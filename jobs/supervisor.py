@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,8 @@ logger = logging.getLogger("runcast.supervisor")
 
 FLUSH_SECONDS = 0.02
 FLUSH_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 16
+"""Reads that wait together become one chunk, and so one event, up to about this size."""
 PROGRESS_SECONDS = 0.1
 LOOK_SECONDS = 0.05
 """How often the store is asked whether somebody wants the job to end."""
@@ -74,9 +76,8 @@ def rehearse(database: Database) -> None:
 
 
 def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, database: Database) -> None:
-    """The whole life of a supervisor process, after the fork."""
+    """One job from its lease to its end. The process must have no children, and a session of its own."""
     become_subreaper()
-    database.after_fork()
     leases = Leases(database)
     submission = _insist(lambda: leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__))
     folder = Path(tempfile.mkdtemp(prefix="runcast-job-"))
@@ -105,6 +106,20 @@ def _run(settings: Settings, recipes: Recipes, lease: Lease, submission: Submiss
         run.leave_nothing()
 
 
+@dataclass
+class Waiting:
+    """Consecutive blocks of one stream that are not stored yet. `at` is when the first of them came."""
+
+    stream: Stream
+    at: int
+    blocks: list[Block] = field(default_factory=list)
+    bytes: int = 0
+
+    def takes(self, stream: Stream) -> bool:
+        """Whether the next block may join: not after a piece without a line end, which would run into it."""
+        return stream is self.stream and self.bytes < CHUNK_BYTES and self.blocks[-1].data.endswith(b"\n")
+
+
 class JobLog:
     """What the job prints, on its way to the store: masked, cut into lines, batched, with the progress that is read from it."""
 
@@ -117,7 +132,7 @@ class JobLog:
         self._tracker = ProgressTracker()
         self._secrets = [os.environ[name].encode() for name in recipe.secrets]
         self._pipelines: dict[Stream, OutputPipeline] = {}
-        self._chunks: list[LogChunk] = []
+        self._waiting: list[Waiting] = []
         self._values: dict[str, Any] = {}
         self._pending_bytes = 0
         self._flushed = 0.0
@@ -134,7 +149,7 @@ class JobLog:
 
     def due(self) -> float | None:
         """When something waits to be stored (monotonic time); None while nothing does. Output after a pause is due at once."""
-        if self._chunks or self._values:
+        if self._waiting or self._values:
             return self._flushed + FLUSH_SECONDS
         if self._progress is not None:
             return self._progress_written + PROGRESS_SECONDS
@@ -147,10 +162,10 @@ class JobLog:
         if self._progress is not None and (last or now >= self._progress_written + PROGRESS_SECONDS):
             values = {**values, "progress_percent": self._progress.percent, "progress_message": self._progress.message}
             self._progress, self._progress_written = None, now
-        self._store(self._writer.step(self._chunks), values)
+        self._store(self._writer.step(self._numbered()), values)
         if last:
             self._store(self._writer.step((), last=True), {})
-        self._chunks, self._values, self._pending_bytes = [], {}, 0
+        self._waiting, self._values, self._pending_bytes = [], {}, 0
         self._flushed = time.monotonic()
 
     def _store(self, step: Step, values: Mapping[str, Any]) -> None:
@@ -158,6 +173,18 @@ class JobLog:
             time.sleep(step.wait)
             _insist(lambda: self._database.write(lambda connection: self._writer.write(connection, step, values), durable=False))
             self._writer.written(step)
+
+    def _numbered(self) -> list[LogChunk]:
+        return [
+            chunk
+            for waiting in self._waiting
+            for chunk in self._writer.chunks(
+                lines=sum(block.lines for block in waiting.blocks),
+                at=waiting.at,
+                stream=waiting.stream,
+                data=b"".join(block.data for block in waiting.blocks),
+            )
+        ]
 
     def _pipeline(self, stream: Stream) -> OutputPipeline:
         if stream not in self._pipelines:
@@ -167,7 +194,10 @@ class JobLog:
     def _add(self, stream: Stream, blocks: list[Block]) -> None:
         at = now_ms()
         for block in blocks:
-            self._chunks += self._writer.chunks(lines=block.lines, at=at, stream=stream, data=block.data)
+            if not (self._waiting and self._waiting[-1].takes(stream)):
+                self._waiting.append(Waiting(stream, at))
+            self._waiting[-1].blocks.append(block)
+            self._waiting[-1].bytes += len(block.data)
             self._pending_bytes += len(block.data)
         seen = self._watcher.take()
         if seen.progress is not None:
