@@ -29,7 +29,7 @@ HEAD_REVISION = "0001"
 
 
 class Database:
-    """One database. Not to be carried across a fork: `close` before, or open after."""
+    """One database. Its connections are not to be carried across a fork: `close` before."""
 
     def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.url = url
@@ -39,21 +39,24 @@ class Database:
 
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
-        """Whatever is read and written inside is undone. What it is for: compiled statements are kept, and a fork inherits them."""
-        with self._engine.connect() as connection:
-            connection = connection.execution_options(writes=True)
-            with connection.begin() as transaction:
-                self._rehearsing = connection
-                try:
-                    yield
-                finally:
-                    self._rehearsing = None
-                    transaction.rollback()
-        self.close()
+        """Whatever is read and written inside is undone. What it is for: compiled statements are kept, and a fork inherits them.
 
-    def after_fork(self) -> None:
-        """Begin anew in a child process; the parent must have closed before."""
-        self._engine.dispose(close=False)
+        Raises Unavailable.
+        """
+        try:
+            with self._engine.connect() as connection:
+                connection = connection.execution_options(writes=True)
+                with connection.begin() as transaction:
+                    self._rehearsing = connection
+                    try:
+                        yield
+                    finally:
+                        self._rehearsing = None
+                        transaction.rollback()
+        except exc.OperationalError as error:
+            raise Unavailable(f"The store does not answer: {error.orig}.") from error
+        finally:
+            self.close()
 
     def read(self, work: Work[T]) -> T:
         """Run `work` in one consistent view. Raises Unavailable."""
