@@ -208,6 +208,7 @@ def test_a_lost_job_is_run_again_while_it_has_attempts(shared: RunningServer, tm
     script = f"echo start; if [ -e {tmp_path}/second ]; then echo '::result {{}}'; exit 0; fi; touch {tmp_path}/second; sleep 600"
     job_id = shared.shell(script, max_attempts=2)
     eventually((tmp_path / "second").exists, "the first attempt runs")
+    shared.wait_for_log(job_id, "start")
     os.kill(supervisor_of(shared, job_id), signal.SIGKILL)
     job = shared.wait(job_id)
     assert (job["status"], job["attempt"], job["max_attempts"], job["result"]) == ("completed", 2, 2, {})
