@@ -81,7 +81,9 @@ def raw_socket(server: RunningServer, *, auth: Any = None) -> Iterator[RawSocket
     """Connected, with the admin's token unless `auth` says what to send instead."""
     url = server.url.replace("http://", "ws://") + "/socket.io/?EIO=4&transport=websocket"
     # Small, so that little of what is not read is kept by the system.
-    connection = websocket.create_connection(url, timeout=60, sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)])
+    connection = websocket.create_connection(
+        url, timeout=60, skip_utf8_validation=True, sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)]
+    )
     try:
         assert str(connection.recv()).startswith(OPEN)
         connection.send(f"{MESSAGE}{CONNECT}{json.dumps({'token': server.token} if auth is None else auth)}")
