@@ -52,15 +52,13 @@ class Dispatcher:
             max_age_ms=int(settings.retain_days * DAY_MS),
             max_jobs=settings.retain_jobs,
             max_bytes=settings.retain_bytes,
+            log_cap=settings.log_cap,
         )
         self._stopping = False
         self._abandoned = False
-        self._duties = [
-            Duty(CLAIM_SECONDS, self._claim),
-            Duty(SWEEP_SECONDS, self._sweep),
-            Duty(HEARTBEAT_SECONDS, self._show_life),
-            Duty(RETENTION_SECONDS, self._forget_old),
-        ]
+        self._claiming = Duty(CLAIM_SECONDS, self._claim)
+        self._forgetting = Duty(RETENTION_SECONDS, self._forget_old)
+        self._duties = [self._claiming, Duty(SWEEP_SECONDS, self._sweep), Duty(HEARTBEAT_SECONDS, self._show_life), self._forgetting]
 
     def run(self) -> None:
         """Until told to stop; then, unless jobs are to be kept, until the running ones have ended."""
@@ -90,7 +88,7 @@ class Dispatcher:
             return
         try:
             if self._feed.changed():
-                self._duties[0].due = 0.0
+                self._claiming.due = 0.0
             for duty in self._duties:
                 duty.do_when_due()
         except Unavailable as error:
@@ -122,8 +120,8 @@ class Dispatcher:
         self._leases.worker_alive(self._settings.worker_id)
 
     def _forget_old(self) -> None:
-        while self._retention.run() == Retention.BATCH:
-            pass
+        if self._retention.run():
+            self._forgetting.due = 0.0  # there may be more, but other duties come in between
 
     def _sweep(self) -> None:
         for held in self._watch.lost(self._leases.held()):

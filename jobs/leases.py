@@ -21,6 +21,8 @@ from jobs.model import Json, Reason, Status, Submission
 from jobs.schema import jobs, workers
 from jobs.store import transition
 
+FORGOTTEN_MS = 24 * 3600 * 1000
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -77,19 +79,19 @@ class Leases:
 
     def claim(self, *, worker_id: str, host: str, queues: Sequence[str], slots: int) -> list[Lease]:
         """Take as many pending jobs as there are free slots: higher priority first, then oldest, one of each concurrency key."""
-        if not self.database.read(lambda connection: _claimable(connection, queues=queues, limit=1)):
-            return []
+
+        def find(connection: Connection) -> str | None:
+            return _claimable(connection, queues=queues) if _busy(connection, worker_id) < slots else None
 
         def work(connection: Connection) -> list[Lease]:
-            busy = select(func.count()).where(jobs.c.worker_id == worker_id, jobs.c.status == Status.RUNNING)
-            free = slots - (connection.execute(busy).scalar() or 0)
             claimed: list[Lease] = []
-            # One by one: each claim may block the jobs that share its concurrency key.
-            while len(claimed) < free and (found := _claimable(connection, queues=queues, limit=1)):
-                claimed.append(_hand_out(connection, found[0], worker_id=worker_id, host=host))
+            # One by one: each claim takes a slot, and may block the jobs that share its concurrency key.
+            while (job_id := find(connection)) is not None:
+                claimed.append(_hand_out(connection, job_id, worker_id=worker_id, host=host))
             return claimed
 
-        return self.database.write(work)
+        # Mostly there is nothing to claim, and then no other writer has to wait for us.
+        return self.database.write(work) if self.database.read(find) is not None else []
 
     def register_worker(self, *, worker_id: str, host: str, pid: int, slots: int, queues: Sequence[str]) -> None:
         now = now_ms()
@@ -102,8 +104,15 @@ class Leases:
         self.database.write(work)
 
     def worker_alive(self, worker_id: str) -> None:
-        query = update(workers).where(workers.c.id == worker_id).values(heartbeat_at=now_ms())
-        self.database.write(lambda connection: connection.execute(query), durable=False)
+        """A sign of life; those that gave none for a day are forgotten."""
+        alive = update(workers).where(workers.c.id == worker_id).values(heartbeat_at=now_ms())
+        forgotten = delete(workers).where(workers.c.heartbeat_at < now_ms() - FORGOTTEN_MS)
+
+        def work(connection: Connection) -> None:
+            connection.execute(alive)
+            connection.execute(forgotten)
+
+        self.database.write(work, durable=False)
 
     def worker_gone(self, worker_id: str) -> None:
         self.database.write(lambda connection: connection.execute(delete(workers).where(workers.c.id == worker_id)))
@@ -127,8 +136,7 @@ class Leases:
         self.database.write(lambda connection: connection.execute(query))
 
     def running(self, worker_id: str) -> int:
-        query = select(func.count()).where(jobs.c.worker_id == worker_id, jobs.c.status == Status.RUNNING)
-        return self.database.read(lambda connection: connection.execute(query).scalar() or 0)
+        return self.database.read(lambda connection: _busy(connection, worker_id))
 
     # -- the supervisor -------------------------------------------------------------------------------------------------
 
@@ -195,13 +203,21 @@ def end_job(connection: Connection, job_id: str, word: str, outcome: Outcome) ->
 
 
 _RELEASED: Mapping[str, Any] = {"lease": None, "supervisor": None, "process_group": None}
+_ANEW: Mapping[str, Any] = {"started_at": None, "progress_percent": None, "progress_message": None, "ready_at": None, "result": None}
+"""What an attempt that was lost said of itself is no longer true."""
 
 
 def _held_by(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     return (jobs.c.id == lease.job_id, jobs.c.lease == lease.word, jobs.c.status == Status.RUNNING)
 
 
-def _claimable(connection: Connection, *, queues: Sequence[str], limit: int) -> list[str]:
+def _busy(connection: Connection, worker_id: str) -> int:
+    query = select(func.count()).where(jobs.c.worker_id == worker_id, jobs.c.status == Status.RUNNING)
+    return connection.execute(query).scalar_one()
+
+
+def _claimable(connection: Connection, *, queues: Sequence[str]) -> str | None:
+    """The next job to run; None when there is none, or all have to wait for others."""
     ahead = jobs.alias("ahead")
     blocked = exists().where(
         ahead.c.concurrency_key == jobs.c.concurrency_key,
@@ -211,9 +227,9 @@ def _claimable(connection: Connection, *, queues: Sequence[str], limit: int) -> 
         select(jobs.c.id)
         .where(jobs.c.status == Status.PENDING, jobs.c.queue.in_(queues), or_(jobs.c.concurrency_key.is_(None), ~blocked))
         .order_by(jobs.c.priority.desc(), jobs.c.id)
-        .limit(limit)
+        .limit(1)
     )
-    return list(connection.execute(query).scalars())
+    return connection.execute(query).scalar()
 
 
 def _hand_out(connection: Connection, job_id: str, *, worker_id: str, host: str) -> Lease:
@@ -225,14 +241,9 @@ def _hand_out(connection: Connection, job_id: str, *, worker_id: str, host: str)
         Status.RUNNING,
         cause=f"claimed by worker {worker_id}",
         attempt=attempt,
-        started_at=now_ms(),
         worker_id=worker_id,
         host=host,
-        progress_percent=None,
-        progress_message=None,
-        ready_at=None,
-        result=None,
-        **{**_RELEASED, "lease": word},
+        **{**_RELEASED, "lease": word, "started_at": now_ms()},
     )
     return Lease(job_id, word, attempt)
 
@@ -248,9 +259,7 @@ def _lose(connection: Connection, held: Held) -> Status | None:
         # Without a supervisor on record nothing was ever started, so this attempt does not count.
         attempt = row.attempt if row.supervisor is not None else row.attempt - 1
         cause = "its supervisor was lost; another attempt" if row.supervisor is not None else "it was claimed, but never started"
-        back = transition(
-            connection, held.job_id, Status.PENDING, cause=cause, held_by=held.lease, attempt=attempt, started_at=None, **_RELEASED
-        )
+        back = transition(connection, held.job_id, Status.PENDING, cause=cause, held_by=held.lease, attempt=attempt, **_ANEW, **_RELEASED)
         return Status.PENDING if back else None
     else:
         detail = "The process that supervised the job was lost; what was left of the job was ended."

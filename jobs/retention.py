@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, Select, case, delete, func, select
 
 from jobs.clock import now_ms
 from jobs.database import Database
@@ -11,46 +11,71 @@ from jobs.schema import jobs
 
 
 class Retention:
-    """Removes what is no longer wanted: deleted jobs that have ended, and ended jobs beyond the limits. Nothing active is ever removed."""
+    """Removes what is no longer wanted: deleted jobs that have ended, and ended jobs beyond the limits. Nothing active is ever removed.
+
+    `log_cap` is what is kept of one log at most, however much was logged.
+    """
 
     BATCH = 500
+    BATCH_BYTES = 64 << 20
 
-    def __init__(self, database: Database, *, max_age_ms: int, max_jobs: int, max_bytes: int) -> None:
+    def __init__(self, database: Database, *, max_age_ms: int, max_jobs: int, max_bytes: int, log_cap: int = 1 << 62) -> None:
         self.database = database
         self.max_age_ms = max_age_ms
         self.max_jobs = max_jobs
         self.max_bytes = max_bytes
+        self._kept = case((jobs.c.log_bytes > log_cap, log_cap), else_=jobs.c.log_bytes)
 
     def run(self) -> int:
         """Remove at most one batch, so that no write lasts long; gives how many jobs it removed."""
-        return self.database.write(self._remove, durable=False)
-
-    def _remove(self, connection: Connection) -> int:
-        doomed = self._doomed(connection)
+        # Found before the write, which others wait for, begins: what has ended stays so.
+        doomed = self.database.read(self._doomed)
         if doomed:
-            connection.execute(delete(jobs).where(jobs.c.id.in_(doomed)))
+            self.database.write(lambda connection: connection.execute(delete(jobs).where(jobs.c.id.in_(doomed))), durable=False)
         return len(doomed)
 
     def _doomed(self, connection: Connection) -> list[str]:
-        ended = jobs.c.status.in_(sorted(ENDED))
+        doomed: dict[str, int] = {}
+        for query in (self._gone(), self._old(), self._surplus(connection), self._too_large(connection)):
+            doomed.update((row.id, row.kept) for row in connection.execute(query))
+        batch: list[str] = []
+        room = self.BATCH_BYTES
+        for job_id, kept in doomed.items():
+            if len(batch) == self.BATCH or room <= 0:
+                break
+            batch.append(job_id)
+            room -= kept
+        return batch
+
+    def _ended(self) -> Select[tuple[str, int]]:
+        # By `ended_at`, which is null as long as a job is active: by `status`, SQLite would read all that have ended.
+        return select(jobs.c.id, self._kept.label("kept")).where(jobs.c.ended_at.is_not(None))
+
+    def _gone(self) -> Select[tuple[str, int]]:
         # A deleted job's rows stay a moment longer than the job, so that those who watch it still see its end.
         seen = now_ms() - 5_000
-        gone = select(jobs.c.id).where(jobs.c.deleted_at < seen, jobs.c.ended_at < seen, ended)
-        old = select(jobs.c.id).where(ended, jobs.c.ended_at < now_ms() - self.max_age_ms)
-        surplus = select(jobs.c.id).where(ended).order_by(jobs.c.id.desc()).offset(self.max_jobs)
-        doomed: list[str] = []
-        for query in (gone, old, surplus):
-            doomed += connection.execute(query.limit(self.BATCH)).scalars()
-        return list(dict.fromkeys(doomed + self._too_large(connection)))[: self.BATCH]
+        return self._ended().where(jobs.c.deleted_at < seen, jobs.c.ended_at < seen).limit(self.BATCH)
 
-    def _too_large(self, connection: Connection) -> list[str]:
-        ended = jobs.c.status.in_(sorted(ENDED))
-        total = connection.execute(select(func.sum(jobs.c.log_bytes)).where(ended)).scalar() or 0
-        doomed: list[str] = []
-        oldest = select(jobs.c.id, jobs.c.log_bytes).where(ended).order_by(jobs.c.id).limit(self.BATCH)
-        for row in connection.execute(oldest) if total > self.max_bytes else ():
-            if total <= self.max_bytes:
+    def _old(self) -> Select[tuple[str, int]]:
+        before = now_ms() - self.max_age_ms
+        # What ended then was created before, and that has an index.
+        return self._ended().where(jobs.c.created_at < before, jobs.c.ended_at < before).limit(self.BATCH)
+
+    def _surplus(self, connection: Connection) -> Select[tuple[str, int]]:
+        count = connection.execute(select(func.count()).where(jobs.c.status.in_(sorted(ENDED)))).scalar_one()
+        return self._oldest(max(0, count - self.max_jobs))
+
+    def _too_large(self, connection: Connection) -> Select[tuple[str, int]]:
+        surplus = (connection.execute(select(func.sum(self._kept)).where(jobs.c.ended_at.is_not(None))).scalar() or 0) - self.max_bytes
+        if surplus <= 0:
+            return self._oldest(0)
+        count = 0
+        for row in connection.execute(self._oldest(self.BATCH)):
+            if surplus <= 0:
                 break
-            doomed.append(row.id)
-            total -= row.log_bytes
-        return doomed
+            surplus -= row.kept
+            count += 1
+        return self._oldest(count)
+
+    def _oldest(self, count: int) -> Select[tuple[str, int]]:
+        return self._ended().order_by(jobs.c.id).limit(min(count, self.BATCH))

@@ -11,16 +11,20 @@ from typing import Any
 
 import gevent
 import pytest
+from sqlalchemy import Connection, update
 
 from handlers.auth import Gate
 from handlers.cast import Caster
 from handlers.green import GreenChanges
+from jobs.clock import now_ms
 from jobs.database import Database
 from jobs.errors import OriginRefused, Unavailable
 from jobs.feed import open_feed
 from jobs.leases import Lease, Leases, Outcome
 from jobs.logs import Logs, LogWriter
-from jobs.model import Job, JobType, Json, LogChunk, Status, Stream, Submission
+from jobs.model import Job, JobType, Json, LogChunk, Progress, Status, Stream, Submission
+from jobs.retention import Retention
+from jobs.schema import jobs, workers
 from jobs.store import NewJob, Store
 from support.server import RunningServer
 
@@ -174,3 +178,70 @@ def test_a_job_that_cannot_be_cast_is_given_up_and_the_others_go_on(database: Da
     assert [payload["job_id"] for payload in wire.payloads("error")] == [bad]
     assert [(payload["job_id"], payload["lines"]) for payload in wire.payloads("log")] == [(good, ["fine"])]
     assert [payload["job_id"] for payload in wire.payloads("complete")] == [good]
+
+
+def end(database: Database, lease: Lease) -> str:
+    Leases(database).end(lease, Outcome(Status.COMPLETED, "done"))
+    return lease.job_id
+
+
+def change(database: Database, job_id: str, **values: Any) -> None:
+    database.write(lambda connection: connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values)))
+
+
+def test_what_the_cap_removed_from_a_log_takes_no_room(database: Database) -> None:
+    for _ in range(3):
+        submit(database)
+        change(database, end(database, start(database)), log_bytes=1 << 40)
+    limits = {"max_age_ms": 1 << 40, "max_jobs": 1 << 40, "log_cap": 1000}
+    assert Retention(database, max_bytes=3000, **limits).run() == 0
+    assert Retention(database, max_bytes=2999, **limits).run() == 1
+
+
+def test_a_batch_of_large_logs_is_a_small_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Retention, "BATCH_BYTES", 250)
+    for _ in range(4):
+        submit(database)
+        change(database, end(database, start(database)), log_bytes=100)
+    retention = Retention(database, max_age_ms=1 << 40, max_jobs=0, max_bytes=1 << 40)
+    assert [retention.run() for _ in range(3)] == [3, 1, 0]
+
+
+def test_nobody_waits_for_a_worker_without_a_free_slot_nor_for_a_look_at_what_to_remove(database: Database) -> None:
+    submit(database)
+    start(database)
+    submit(database)
+    impatient = Database(database.url, busy_seconds=0.01)
+    retention = Retention(impatient, max_age_ms=1 << 40, max_jobs=1 << 40, max_bytes=1 << 40)
+
+    def work(_: Connection) -> None:
+        assert Leases(impatient).claim(worker_id="worker", host="here", queues=["default"], slots=1) == []
+        assert retention.run() == 0
+        with pytest.raises(Unavailable):
+            Leases(impatient).claim(worker_id="worker", host="here", queues=["default"], slots=2)
+
+    database.write(work)
+    impatient.close()
+
+
+def test_a_worker_that_was_not_seen_for_a_day_is_forgotten(database: Database) -> None:
+    leases = Leases(database)
+    for name in ("gone", "away", "here"):
+        leases.register_worker(worker_id=name, host="h", pid=1, slots=1, queues=["default"])
+    for name, hours in (("gone", 25), ("away", 23)):
+        seen = now_ms() - hours * 3600 * 1000
+        query = update(workers).where(workers.c.id == name).values(heartbeat_at=seen)
+        database.write(lambda connection, query=query: connection.execute(query))  # type: ignore[misc]
+    leases.worker_alive("here")
+    assert [(worker.id, worker.alive) for worker in Store(database).workers()] == [("away", False), ("here", True)]
+
+
+def test_a_job_that_is_pending_again_says_nothing_of_its_lost_attempt(database: Database) -> None:
+    submission = Submission(JobType.TASK, {"task": "any"}, max_attempts=2)
+    job_id = Store(database).submit(NewJob(submission, "default", None, None, "tests"), max_pending=10).job.id
+    leases, lease = Leases(database), start(database)
+    leases.update(lease, progress_percent=40.0, progress_message="linking", ready_at=1, result={"url": "http://127.0.0.1:1"})
+    (held,) = leases.held()
+    assert leases.lose(held) is Status.PENDING
+    job = Store(database).get(job_id)
+    assert (job.progress, job.ready_at, job.result, job.started_at) == (Progress(), None, None, None)

@@ -227,7 +227,7 @@ def test_a_deleted_job_is_gone_for_clients_and_its_rows_go_when_it_has_ended(hou
     assert chunks_of(house, lease.job_id) == []
 
 
-def test_an_ended_job_is_deleted_at_once_with_all_its_rows(house: House) -> None:
+def test_an_ended_job_is_deleted_with_all_its_rows(house: House) -> None:
     lease = house.running(labels=("a",))
     write(house, lease, b"line\n")
     with pytest.raises(JobActive):
@@ -235,6 +235,12 @@ def test_an_ended_job_is_deleted_at_once_with_all_its_rows(house: House) -> None
     house.leases.end(lease, DONE)
     assert house.store.retry(lease.job_id).id == lease.job_id
     house.store.delete(lease.job_id, by="me")
+    assert house.store.list_jobs(JobFilter(), limit=10) == []
+    assert set(house.store.counts().by_status.values()) == {0}
+    found = house.store.find(lease.job_id)
+    assert found is not None and found.status is Status.COMPLETED, "those who watched it still see its end"
+    house.set(lease.job_id, deleted_at=now_ms() - 6000, ended_at=now_ms() - 6000)
+    assert keep_all(house).run() == 1
     with closing(sqlite3.connect(house.database.url.removeprefix("sqlite:///"))) as connection:
         for table in ("jobs", "job_events", "job_labels", "log_chunks", "idempotency_keys"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
@@ -580,7 +586,7 @@ def active(house: House) -> set[str]:
 
 def test_retention_by_age(house: House, active: set[str]) -> None:
     old, young = house.ended(key="x"), house.ended(key="y")
-    house.set(old, ended_at=now_ms() - 100_000)
+    house.set(old, created_at=now_ms() - 200_000, ended_at=now_ms() - 100_000)
     assert keep_all(house, max_age_ms=50_000).run() == 1
     assert ids(house) == {young, *active}
 
