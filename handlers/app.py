@@ -33,21 +33,22 @@ from werkzeug.exceptions import HTTPException
 
 import handlers
 from handlers import docs
+from handlers.agreement import check_agreement
 from handlers.auth import MISSING, Gate, authorise
 from handlers.cast import Caster, Packet
 from handlers.contract import Contract
 from handlers.documents import CONTENT_SECURITY_POLICY, Address
 from handlers.green import GreenChanges, GreenDatabase
 from handlers.metrics import MEDIA_TYPE, Metrics
-from handlers.problems import PROBLEM_TYPES, headers, kind_of, problem
+from handlers.problems import headers, kind_of, problem
 from handlers.representations import Answer
-from handlers.sockets import EVENTS_IN, EVENTS_OUT, Refused, Sockets, payload_of
+from handlers.sockets import Refused, Sockets, payload_of
 from jobs import errors
 from jobs.bootstrap import make_service
 from jobs.errors import Fault, InvalidRequest, RuncastError
 from jobs.feed import open_feed
 from jobs.logs import Logs
-from jobs.model import JobType, Json, Reason, Scope, Status, Stream, WaitingFor
+from jobs.model import Json, Scope
 from jobs.service import Service
 from jobs.settings import Settings
 from jobs.store import Store
@@ -94,22 +95,6 @@ def create_app(settings: Settings) -> Wsgi:
     add_headers(web, gate)
     add_sockets(web, Sockets(contract, caster, tokens), caster)
     return GateKeeper(WholeSends(web.wsgi_app), gate)
-
-
-def check_agreement(contract: Contract) -> None:
-    """Hold the contract against the code. Raises ContractError."""
-    contract.agree(
-        handlers=frozenset(handlers.OPERATIONS),
-        events_in=EVENTS_IN,
-        events_out=EVENTS_OUT,
-        problem_types=PROBLEM_TYPES,
-        statuses=frozenset(Status),
-        reasons=frozenset(Reason),
-        job_types=frozenset(JobType),
-        waiting_for=frozenset(WaitingFor),
-        streams=frozenset(Stream),
-        scopes=frozenset(Scope),
-    )
 
 
 # -- HTTP: from Connexion to a handler and back ---------------------------------------------------------------------------

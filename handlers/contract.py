@@ -212,6 +212,7 @@ class Contract:
         scopes: AbstractSet[str],
     ) -> None:
         """Raise ContractError with the first thing that only one side knows. Problem types are the whole URNs."""
+        self._check_references()
         model = "jobs/model.py"
         for kind, document, documented, place, coded in (
             ("operation", OPENAPI, set(self.operations), "handlers", handlers),
@@ -230,6 +231,16 @@ class Contract:
                 raise ContractError(f"{document} has the {kind} {name}, but {place} has not")
             for name in sorted(names - documented):
                 raise ContractError(f"{place} has the {kind} {name}, but {document} has not")
+
+    def _check_references(self) -> None:
+        """Those of answers, too, which nobody follows before the first such answer."""
+        for source in (self._http, self._events):
+            for reference in _references(source.document):
+                file, _, pointer = reference.partition("#")
+                try:
+                    (self._http if file else source).refer(f"#{pointer}")
+                except ContractError:
+                    raise ContractError(f"{source.file} refers to {reference}, which is not there") from None
 
     def published_asyncapi(self, *, host: str, secure: bool = False, prefix: str = "") -> dict[str, Json]:
         """The events document as a client may load it: with the server that it asked, and `openapi.json` for the `jobs.yaml` beside it."""
@@ -322,7 +333,10 @@ class Contract:
             yield self._events.down(operation, "messages", index).node["name"]
 
     def _enum(self, *steps: str) -> set[str]:
-        return {value for value in self._http.at("components", "schemas", *steps).node["enum"] if value is not None}
+        schema = self._http.refer("/".join(("#/components/schemas", *steps))).node
+        if "enum" not in schema:
+            raise ContractError(f"{OPENAPI}: {' '.join(steps)} has no enum")
+        return {value for value in schema["enum"] if value is not None}
 
     def _checker(self, schema: _Place) -> Checker:
         if schema.address not in self._compiled:
@@ -350,6 +364,16 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
     if "enum" in schema and None not in schema["enum"]:
         schema["enum"] = [*schema["enum"], None]
     return schema
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from _references(value)
 
 
 def _with_references(node: Any, old: str, new: str) -> Any:

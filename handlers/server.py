@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from jobs.diagnostics import log_to_stderr
-from jobs.errors import OperatorError
+from jobs.errors import OperatorError, RuncastError
 from jobs.settings import Settings
 
 logger = logging.getLogger("runcast.serve")
@@ -65,7 +65,7 @@ def in_a_fork(work: Callable[[], None]) -> None:
         try:
             work()
             status = 0
-        except OperatorError as error:
+        except RuncastError as error:
             os.write(writer, str(error).encode())
             status = 2
         except BaseException:
@@ -82,8 +82,12 @@ def in_a_fork(work: Callable[[], None]) -> None:
 
 
 def _prepare(settings: Settings) -> None:
+    from handlers.agreement import check_agreement
+    from handlers.contract import Contract
     from jobs.bootstrap import prepare
 
+    # The API checks it again, but here it is said once, before anything runs or is written.
+    check_agreement(Contract.load())
     prepare(settings)
 
 
