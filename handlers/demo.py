@@ -136,7 +136,7 @@ def _say_what_next(console: Console) -> None:
 def _server(folder: Path) -> Iterator[str]:
     """The URL of a server that lives as long as the context, with everything it keeps in `folder`."""
     log = folder / "server.log"
-    command = [sys.executable, "-m", "handlers.cli", "serve", "--port", "0", "--data-dir", str(folder / "data")]
+    command = [sys.executable, "-P", "-m", "handlers.cli", "serve", "--port", "0", "--data-dir", str(folder / "data")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
     with log.open("wb") as output:
         # In a session of its own, so that Ctrl-C reaches the demo alone, which then stops the server in good order.

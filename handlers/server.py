@@ -226,7 +226,8 @@ class Server:
             **extra,
         }
         return subprocess.Popen(
-            [sys.executable, "-m", module],
+            # Without -P, a folder called `jobs` where we were started would be taken for the package.
+            [sys.executable, "-P", "-m", module],
             env=environment,
             stdin=subprocess.DEVNULL,
             pass_fds=[self._lifeline, *keep],

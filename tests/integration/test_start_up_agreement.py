@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+from support.server import start_server
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("handlers", "jobs", "openapi")
 PROGRAM = "import sys; from handlers.cli import main; sys.exit(main())"  # the command itself would find the packages as they are
@@ -116,6 +118,14 @@ def test_a_contract_that_is_no_yaml_stops_the_server_with_one_line(copy: Path) -
 def test_a_contract_that_is_missing_stops_the_server_with_one_line(copy: Path) -> None:
     (copy / OPENAPI).unlink()
     assert_refused(copy, f"{OPENAPI} cannot be read: ", whole=False)
+
+
+def test_folders_where_it_is_started_are_not_taken_for_its_packages(tmp_path: Path) -> None:
+    for package in PACKAGES:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise SystemExit('not ours')\n")
+    with start_server(tmp_path / "server", cwd=tmp_path) as server:
+        assert server.wait(server.run("true"))["status"] == "completed"
 
 
 def assert_refused(copy: Path, line: str, *, whole: bool = True) -> None:

@@ -128,7 +128,9 @@ def task_submission(task: str, **inputs: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def start_server(folder: Path, *, check: bool = True, environment: dict[str, str] | None = None, **options: Any) -> Iterator[RunningServer]:
+def start_server(
+    folder: Path, *, check: bool = True, environment: dict[str, str] | None = None, cwd: Path | None = None, **options: Any
+) -> Iterator[RunningServer]:
     """Start `runcast serve` on a free port and stop it at the end, with everything that it started."""
     folder.mkdir(parents=True, exist_ok=True)
     options = {"port": 0, "data_dir": folder / "data", "tasks": TASKS, "validate_events": True, "validate_answers": True, **options}
@@ -140,6 +142,7 @@ def start_server(folder: Path, *, check: bool = True, environment: dict[str, str
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PROGRAMS": str(PROGRAMS), **(environment or {})},
+            cwd=cwd,
         )
     started = (folder / "output").stat().st_size
     try:
