@@ -1,7 +1,7 @@
 """Builds that nobody here wrote, as operator tasks: libuv with CMake and Ninja, and a Python source package with Meson and Cython.
 
-Both come from the registry. Each is built twice at the same time in folders that are equal but for a name of the same length: by hand and as a job. What the tool
-writes must be the same, stream by stream and byte by byte.
+Both come from the registry. Each is built twice at the same time, in folders that are equal but for a name of the same length: by hand
+and as a job. What the tool writes must be the same, stream by stream and byte by byte.
 """
 
 from __future__ import annotations
