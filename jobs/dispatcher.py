@@ -82,12 +82,13 @@ class Dispatcher:
 
     def _tick(self) -> None:
         readable, _, _ = select.select([self._channel], [], [], POLL_SECONDS)
-        if readable and not self._channel.recv(1):
+        freed = readable and self._channel.recv(4096)
+        if readable and not freed:
             # Whoever forks the supervisors is gone; it will be started again, and we with it.
             self._abandoned = True
             return
         try:
-            if self._feed.changed():
+            if self._feed.changed() or freed:
                 self._claiming.due = 0.0
             for duty in self._duties:
                 duty.do_when_due()

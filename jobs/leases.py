@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from jobs.clock import now_ms
 from jobs.database import Database
@@ -80,14 +80,14 @@ class Leases:
     def claim(self, *, worker_id: str, host: str, queues: Sequence[str], slots: int) -> list[Lease]:
         """Take as many pending jobs as there are free slots: higher priority first, then oldest, one of each concurrency key."""
 
-        def find(connection: Connection) -> str | None:
+        def find(connection: Connection) -> Row[tuple[str, int]] | None:
             return _claimable(connection, queues=queues) if _busy(connection, worker_id) < slots else None
 
         def work(connection: Connection) -> list[Lease]:
             claimed: list[Lease] = []
             # One by one: each claim takes a slot, and may block the jobs that share its concurrency key.
-            while (job_id := find(connection)) is not None:
-                claimed.append(_hand_out(connection, job_id, worker_id=worker_id, host=host))
+            while (found := find(connection)) is not None:
+                claimed.append(_hand_out(connection, found.id, attempt=found.attempt + 1, worker_id=worker_id, host=host))
             return claimed
 
         # Mostly there is nothing to claim, and then no other writer has to wait for us.
@@ -212,29 +212,36 @@ def _held_by(lease: Lease) -> tuple[ColumnElement[bool], ...]:
 
 
 def _busy(connection: Connection, worker_id: str) -> int:
-    query = select(func.count()).where(jobs.c.worker_id == worker_id, jobs.c.status == Status.RUNNING)
-    return connection.execute(query).scalar_one()
+    return connection.execute(_BUSY, {"worker_id": worker_id}).scalar_one()
 
 
-def _claimable(connection: Connection, *, queues: Sequence[str]) -> str | None:
+def _claimable(connection: Connection, *, queues: Sequence[str]) -> Row[tuple[str, int]] | None:
     """The next job to run; None when there is none, or all have to wait for others."""
+    return connection.execute(_CLAIMABLE, {"queues": list(queues)}).one_or_none()
+
+
+def _next_job() -> Select[tuple[str, int]]:
     ahead = jobs.alias("ahead")
     blocked = exists().where(
         ahead.c.concurrency_key == jobs.c.concurrency_key,
         or_(ahead.c.status == Status.RUNNING, and_(ahead.c.status == Status.PENDING, ahead.c.id < jobs.c.id)),
     )
-    query = (
-        select(jobs.c.id)
-        .where(jobs.c.status == Status.PENDING, jobs.c.queue.in_(queues), or_(jobs.c.concurrency_key.is_(None), ~blocked))
+    served = jobs.c.queue.in_(bindparam("queues", expanding=True))
+    return (
+        select(jobs.c.id, jobs.c.attempt)
+        .where(jobs.c.status == Status.PENDING, served, or_(jobs.c.concurrency_key.is_(None), ~blocked))
         .order_by(jobs.c.priority.desc(), jobs.c.id)
         .limit(1)
     )
-    return connection.execute(query).scalar()
 
 
-def _hand_out(connection: Connection, job_id: str, *, worker_id: str, host: str) -> Lease:
+# Asked after every change of the store, and putting such statements together costs more than running them.
+_CLAIMABLE = _next_job()
+_BUSY = select(func.count()).where(jobs.c.worker_id == bindparam("worker_id"), jobs.c.status == Status.RUNNING)
+
+
+def _hand_out(connection: Connection, job_id: str, *, attempt: int, worker_id: str, host: str) -> Lease:
     word = secrets.token_hex(8)
-    attempt = connection.execute(select(jobs.c.attempt).where(jobs.c.id == job_id)).scalar_one() + 1
     transition(
         connection,
         job_id,

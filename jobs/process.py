@@ -116,7 +116,12 @@ def _is_subreaper() -> bool:
 
 def _prctl(option: int, argument: object) -> int:
     zero = ctypes.c_ulong(0)
-    return int(ctypes.CDLL(None).prctl(option, argument, zero, zero, zero))
+    return int(_system().prctl(option, argument, zero, zero, zero))
+
+
+@cache
+def _system() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 class Process:

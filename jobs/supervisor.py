@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from jobs.clock import now_ms
@@ -80,30 +80,31 @@ def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, database: D
     become_subreaper()
     leases = Leases(database)
     submission = _insist(lambda: leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__))
-    folder = Path(tempfile.mkdtemp(prefix="runcast-job-"))
-    try:
-        outcome = _run(settings, recipes, lease, submission, leases=leases, folder=folder)
-    finally:
-        # Before the end is written: who sees the end finds nothing left.
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as resources:
+        # Let go before the end is written: who sees the end finds nothing left.
+        outcome = _run(settings, recipes, lease, submission, leases=leases, resources=resources)
     _insist(lambda: leases.end(lease, outcome))
 
 
-def _run(settings: Settings, recipes: Recipes, lease: Lease, submission: Submission, *, leases: Leases, folder: Path) -> Outcome:
+def _run(settings: Settings, recipes: Recipes, lease: Lease, submission: Submission, *, leases: Leases, resources: ExitStack) -> Outcome:
     try:
         recipe = recipes.expand(submission)
         environment = job_environment(os.environ, recipe=recipe, marker=lease.marker)
-        command = Command(recipe.command(folder), recipe.cwd, environment, recipe.pty)
-        process = Process.start(command)
+        log = JobLog(leases.database, lease, recipe=recipe, cap=settings.log_cap)
+        process = Process.start(Command(_argv(recipe, resources), recipe.cwd, environment, recipe.pty))
     except (RuncastError, OSError) as error:
         return Outcome(Status.FAILED, "the command could not be started", Reason.START_ERROR, error=failure(str(error)))
-    log = JobLog(leases.database, lease, recipe=recipe, cap=settings.log_cap)
+    log.note(process_group=process.pid)
     run = Run(settings, lease, leases=leases, recipe=recipe, process=process, log=log)
-    try:
-        _insist(lambda: leases.update(lease, process_group=process.pid))
-        return run.until_end()
-    finally:
-        run.leave_nothing()
+    resources.callback(run.leave_nothing)
+    return run.until_end()
+
+
+def _argv(recipe: Recipe, resources: ExitStack) -> tuple[str, ...]:
+    if not recipe.files:
+        return recipe.argv
+    folder = resources.enter_context(TemporaryDirectory(prefix="runcast-job-", ignore_cleanup_errors=True))
+    return recipe.command(Path(folder))
 
 
 @dataclass
@@ -134,6 +135,8 @@ class JobLog:
         self._pipelines: dict[Stream, OutputPipeline] = {}
         self._waiting: list[Waiting] = []
         self._values: dict[str, Any] = {}
+        self._notes: dict[str, Any] = {}
+        self._noted = 0.0
         self._pending_bytes = 0
         self._flushed = 0.0
         self._progress: Progress | None = None
@@ -147,25 +150,29 @@ class JobLog:
     def end(self, stream: Stream) -> None:
         self._add(stream, self._pipeline(stream).end())
 
+    def note(self, **values: Any) -> None:
+        """Columns that matter while the job runs only, so that a short one need not store them."""
+        self._notes, self._noted = values, time.monotonic()
+
     def due(self) -> float | None:
         """When something waits to be stored (monotonic time); None while nothing does. Output after a pause is due at once."""
         if self._waiting or self._values:
             return self._flushed + FLUSH_SECONDS
         if self._progress is not None:
             return self._progress_written + PROGRESS_SECONDS
-        return None
+        return self._noted + FLUSH_SECONDS if self._notes else None
 
     def flush(self, *, last: bool = False) -> None:
         """Store what waits. Raises LeaseLost."""
         now = time.monotonic()
-        values = self._values
+        values = self._values if last else {**self._notes, **self._values}
         if self._progress is not None and (last or now >= self._progress_written + PROGRESS_SECONDS):
             values = {**values, "progress_percent": self._progress.percent, "progress_message": self._progress.message}
             self._progress, self._progress_written = None, now
         self._store(self._writer.step(self._numbered()), values)
         if last:
             self._store(self._writer.step((), last=True), {})
-        self._waiting, self._values, self._pending_bytes = [], {}, 0
+        self._waiting, self._values, self._notes, self._pending_bytes = [], {}, {}, 0
         self._flushed = time.monotonic()
 
     def _store(self, step: Step, values: Mapping[str, Any]) -> None:

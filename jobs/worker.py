@@ -131,7 +131,7 @@ class Worker:
 
     def _hear(self) -> None:
         assert self._channel is not None
-        data = self._channel.recv(1 << 16)
+        data = _receive(self._channel)
         if not data:
             self._selector.unregister(self._channel)
             self._channel.close()
@@ -189,10 +189,8 @@ class Worker:
 
     def _hear_supervisor(self, supervisor: Supervisor) -> None:
         """It has done its job, or is gone."""
-        try:
-            done = supervisor.channel.recv(1)
-        except ConnectionError:
-            done = b""
+        done = _receive(supervisor.channel)
+        self._tell_of_free_slot()
         if done and len(self._idle) < SPARES:
             self._idle.append(supervisor)
             return
@@ -201,6 +199,12 @@ class Worker:
         self._supervisors.remove(supervisor)
         self._selector.unregister(supervisor.channel)
         supervisor.channel.close()
+
+    def _tell_of_free_slot(self) -> None:
+        """So that the dispatcher need not find out by itself."""
+        if self._channel is not None:
+            with suppress(OSError):  # it is gone, or has been told often enough
+                self._channel.send(b".", socket.MSG_DONTWAIT)
 
     def _dismiss_idle(self) -> None:
         """Those with a job learn that we are gone when they have done it."""
@@ -254,6 +258,14 @@ class Worker:
                 end.close()
         if self._lifeline is not None:
             os.close(self._lifeline)
+
+
+def _receive(channel: socket.socket) -> bytes:
+    """What a child says; nothing when it is gone, whether or not it has read all that it was told."""
+    try:
+        return channel.recv(1 << 16)
+    except ConnectionResetError:
+        return b""
 
 
 def main() -> int:
