@@ -6,7 +6,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -109,7 +109,8 @@ def dispatcher(server: RunningServer) -> psutil.Process:
 
 def kill(*processes: psutil.Process) -> None:
     for process in processes:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # the end of another was its own
+            process.kill()
     eventually(lambda: not any(runs(process.pid) for process in processes), "they are gone")
 
 
@@ -159,8 +160,9 @@ def test_the_death_of_everything_but_the_job(make_server: MakeServer, tmp_path: 
     first = make_server(tmp_path / "server", check=False, slots=2)
     job = Counted(first, tmp_path)
     supervisor = supervisor_of(first, job.id)
-    family = [p for p in psutil.Process(first.pid).children(recursive=True) if supervisor not in (p.pid, *(q.pid for q in p.parents()))]
-    kill(psutil.Process(first.pid), *family)
+    spared = {supervisor, *(child.pid for child in psutil.Process(supervisor).children(recursive=True))}
+    family = psutil.Process(first.pid).children(recursive=True)
+    kill(psutil.Process(first.pid), *(process for process in family if process.pid not in spared))
     first.process.wait()
     second = make_server(tmp_path / "server", slots=2)
     job.goes_on(second)
