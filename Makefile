@@ -57,7 +57,7 @@ lock: venv ## Pin the newest allowed releases in requirements.lock
 	  --custom-compile-command "make lock" --group dev --output-file requirements.lock pyproject.toml
 
 fuzz: venv ## Fuzz a server of its own through the contract (ARGS="--max-examples 500 --seed 7")
-	@cd tests && ../$(BIN)/python -m support.fuzz $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m support.fuzz $(ARGS)
 
 clean: ## Remove the environment and everything that tools left
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis tests/node/node_modules

@@ -1,7 +1,7 @@
 """`make fuzz`: Schemathesis against a server of its own, whose jobs nobody misses. `test_schemathesis.py` runs it with fewer examples.
 
 All phases and all stock checks; the server holds each of its answers against the contract as well. Run as
-`python -m support.fuzz [OPTION...]` from `tests`; the options are those of `schemathesis run`.
+`python -m support.fuzz [OPTION...]` with `tests` in the path; the options are those of `schemathesis run`.
 """
 
 from __future__ import annotations
