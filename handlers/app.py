@@ -19,13 +19,11 @@ from connexion.apis.flask_api import FlaskApi
 from connexion.exceptions import ProblemException
 from connexion.resolver import Resolver
 from connexion.security import FlaskSecurityHandlerFactory
-from engineio.async_drivers.gevent import WebSocketWSGI
 from engineio.packet import MESSAGE
 from engineio.packet import Packet as EnginePacket
 from engineio.payload import Payload
 from flask.json.provider import DefaultJSONProvider
 from flask_socketio import ConnectionRefusedError, SocketIO
-from gevent.lock import RLock
 from gevent.queue import Empty, JoinableQueue
 from socketio.packet import CONNECT, DISCONNECT, EVENT
 from socketio.packet import Packet as SocketPacket
@@ -43,6 +41,7 @@ from handlers.metrics import MEDIA_TYPE, Metrics
 from handlers.problems import headers, kind_of, problem
 from handlers.representations import Answer
 from handlers.sockets import Refused, Sockets, payload_of
+from handlers.websocket import WebSockets, WholeSends, Wsgi
 from jobs import errors
 from jobs.bootstrap import make_service
 from jobs.errors import Fault, InvalidRequest, RuncastError
@@ -74,10 +73,11 @@ HARDENING = {
 OWN_EVENTS = frozenset({"connect", "disconnect", "*"})
 """Names that the library itself gives a meaning, and that no client may call."""
 MALFORMED = "malformed"
+UNREAD_ANSWERS = 5000
+"""A long-polling client that leaves so many unread is disconnected."""
 ENGINE_PACKETS = frozenset("0123456")
 NO_PACKET = "4 "
 """A message that `ClientPacket` finds malformed."""
-Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def create_app(settings: Settings) -> Wsgi:
@@ -184,10 +184,15 @@ def to_response(answer: Answer) -> flask.Response:
     elif isinstance(body, Iterator):
         response = flask.Response(body, answer.status, mimetype=answer.media_type, direct_passthrough=True)
     else:
-        text = body if answer.media_type == "text/html" else json.dumps(body)
+        text = body if answer.media_type == "text/html" else to_json(body)
         response = flask.Response(text, answer.status, mimetype=answer.media_type)
     response.headers.update(answer.headers)
     return response
+
+
+def to_json(value: Json) -> str:
+    """As a line of its own, for those who call from a terminal."""
+    return json.dumps(value) + "\n"
 
 
 class StrictJson(DefaultJSONProvider):
@@ -311,7 +316,7 @@ def answer_error(error: Exception) -> flask.Response:
     if isinstance(error, HTTPException) and error.code is not None and error.code < 400:
         return error.get_response()  # type: ignore[return-value]
     core = to_core_error(error)
-    response = flask.Response(json.dumps(problem(core)), kind_of(core).status, mimetype="application/problem+json")
+    response = flask.Response(to_json(problem(core)), kind_of(core).status, mimetype="application/problem+json")
     response.headers.update(headers(core))
     return response
 
@@ -431,7 +436,7 @@ class ClientPacket(SocketPacket):  # type: ignore[misc]
         return isinstance(self.data, list) and bool(self.data) and isinstance(self.data[0], str) and self.data[0] not in OWN_EVENTS
 
 
-class ClientWebSocket(WebSocketWSGI):  # type: ignore[misc]
+class ClientWebSocket(WebSockets):
     """Passes on what engineio 4.15 can decode; at anything else it raises and leaves the client's connection behind, half open."""
 
     def wait(self) -> str | bytes | None:
@@ -475,6 +480,16 @@ class SocketWire:
         socket = self._engine.sockets.get(self._sid)
         if socket is not None:
             socket.queue.join()
+
+    def pace(self) -> None:
+        socket = self._engine.sockets.get(self._sid)
+        if socket is None:
+            return
+        if socket.upgraded:
+            socket.queue.join()
+        elif socket.queue.qsize() > UNREAD_ANSWERS:
+            # A request of a long-polling client must not wait: while its connection becomes a WebSocket, nothing is read before it ended.
+            self._engine.disconnect(self._sid)
 
 
 def add_sockets(web: flask.Flask, sockets: Sockets, caster: Caster) -> None:
@@ -543,35 +558,3 @@ class GateKeeper:
             start_response("403 Forbidden", [*about.items(), *HARDENING.items()])
             return [body]
         return self._inner(environ, start_response)
-
-
-class WholeSends:
-    """Gives WebSockets a socket whose `send` sends everything.
-
-    simple-websocket 1.1 calls `send` once and ignores how much was sent, which cuts frames for a client that reads slowly; and it
-    answers pings from
-    another greenlet, which may fall into the middle of one. Compression is turned off with it: it would cost 300 KB a client.
-    """
-
-    def __init__(self, inner: Wsgi) -> None:
-        self._inner = inner
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if "gunicorn.socket" in environ:
-            environ["gunicorn.socket"] = WholeSocket(environ["gunicorn.socket"])
-        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
-        return self._inner(environ, start_response)
-
-
-class WholeSocket:
-    def __init__(self, socket: Any) -> None:
-        self._socket = socket
-        self._lock = RLock()
-
-    def send(self, data: bytes) -> int:
-        with self._lock:
-            self._socket.sendall(data)
-        return len(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)

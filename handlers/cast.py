@@ -31,6 +31,8 @@ logger = logging.getLogger("runcast.cast")
 
 IN_FLIGHT_BYTES = 256 << 10
 """A client gets no more than this before it has taken what it got before."""
+ANSWERS_IN_FLIGHT = 4
+"""Answers may be as large as what clients submit."""
 KEPT_BYTES = 1 << 20
 """What is kept of each watched log, encoded, for those who are nearly up to date."""
 KEPT_EVENTS = 1000
@@ -56,6 +58,9 @@ class Wire(Protocol):
 
     def drain(self) -> None:
         """Wait until the client has taken what was sent."""
+
+    def pace(self) -> None:
+        """See that answers to the client do not pile up: wait until it has read, or end the connection."""
 
 
 class Caster:
@@ -421,6 +426,7 @@ class Client:
         self._all: tuple[int, int] | None = None
         self._news = Event()
         self._unsent = 0
+        self._answers = 0
         self._sender: gevent.Greenlet[[], None] | None = None
 
     @property
@@ -481,6 +487,12 @@ class Client:
         self.unsubscribe_all()
         if self._sender is not None:
             self._sender.kill(block=False)
+
+    def pace(self) -> None:
+        """Before each answer: who asks and asks and does not read must not fill our memory."""
+        self._answers += 1
+        if self._answers % ANSWERS_IN_FLIGHT == 0:
+            self._wire.pace()
 
     def give_up(self, job_id: str, why: Json) -> None:
         """End the subscription to a job whose events cannot be had."""

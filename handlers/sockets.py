@@ -71,14 +71,17 @@ class Sockets:
 
     def unknown(self, sid: str, event: str) -> None:
         """An event that the contract does not have."""
+        self._caster.client(sid).pace()
         self._complain(sid, InvalidRequest(f"There is no event {event[:100]!r}."))
 
     def malformed(self, sid: str) -> None:
         """What was sent is no event at all."""
+        self._caster.client(sid).pace()
         self._complain(sid, InvalidRequest("What was sent is not a packet of this contract."))
 
     def _acknowledge(self, sid: str, event: str, payload: Json, work: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         try:
+            self._caster.client(sid).pace()
             if faults := self._contract.message_faults(event, payload):
                 raise InvalidRequest(f"What was sent with {event} does not match the contract.", faults=faults)
             return work()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
+import websocket
 from sqlalchemy import Connection, update
+from websocket import ABNF
 
 from handlers.auth import Gate
 from handlers.cast import Caster
@@ -123,6 +126,8 @@ class RecordingWire:
         self.sent.append(packet)
 
     def drain(self) -> None: ...
+
+    def pace(self) -> None: ...
 
     def payloads(self, event: str) -> list[dict[str, Json]]:
         return [sent.payload for sent in self.sent if sent.event == event]
@@ -245,3 +250,21 @@ def test_a_job_that_is_pending_again_says_nothing_of_its_lost_attempt(database: 
     assert leases.lose(held) is Status.PENDING
     job = Store(database).get(job_id)
     assert (job.progress, job.ready_at, job.result, job.started_at) == (Progress(), None, None, None)
+
+
+def test_a_message_without_an_end_is_cut_off_whoever_sends_it(server: RunningServer) -> None:
+    """A WebSocket is there before any token is asked for."""
+    url = server.url.replace("http://", "ws://") + "/socket.io/?EIO=4&transport=websocket"
+    connection = websocket.create_connection(url, timeout=20)
+    connection.recv()
+    part = ABNF.create_frame("x" * (1 << 16), ABNF.OPCODE_TEXT, 0)
+    with suppress(OSError):
+        for _ in range(64):
+            connection.send_frame(part)
+            part = ABNF.create_frame("x" * (1 << 16), ABNF.OPCODE_CONT, 0)
+    with suppress(OSError):  # reset, when what was sent meanwhile finds nobody there
+        code, answer = connection.recv_data()
+        assert (code, answer[:2]) == (ABNF.OPCODE_CLOSE, (1009).to_bytes(2, "big"))
+    connection.shutdown()
+    with server.connect() as events:
+        assert events.call("subscribe", {"all": True}) == {"ok": True}
