@@ -128,7 +128,10 @@ class Dispatcher:
         for held in self._watch.lost(self._leases.held()):
             ended = end_strays(marker=held.marker, group=held.process_group) if held.host == host_id() else 0
             status = self._leases.lose(held)
-            logger.warning("The supervisor of job %s was lost; %d processes of it were ended; the job is %s.", held.job_id, ended, status)
+            if status is not None:  # else it had just ended by itself
+                logger.warning(
+                    "The supervisor of job %s was lost; %d processes of it were ended; the job is %s.", held.job_id, ended, status
+                )
 
     def _insist(self, work: Callable[[], None]) -> None:
         while True:
