@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from handlers.access import REFUSED, Access, client_command, complain, tell
 from handlers.options import Command, read_object, read_time, settings_from, settings_options, split_pairs, typed
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a log may hold what the terminal cannot show
     try:
         return int(runcast.main(arguments, prog_name="runcast", standalone_mode=False) or 0)
+    except click.BadParameter as error:
+        complain(_bad_value(error))
+        return MISUSED
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -48,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has read enough. What is still buffered must not fail once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return REFUSED
+
+
+def _bad_value(error: click.BadParameter) -> str:
+    """One line, which names the variable that the value is from: one that was set long ago is easily overlooked."""
+    message = " ".join(error.format_message().split())
+    source = error.ctx.get_parameter_source(error.param.name) if error.ctx and error.param and error.param.name else None
+    return f"{error.param.envvar}: {message}" if error.param and source is ParameterSource.ENVIRONMENT else message
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

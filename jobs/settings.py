@@ -7,6 +7,7 @@ settings.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -44,11 +45,11 @@ class Settings:
     tasks: Path | None = _option(None, "TOML file that declares operator tasks.")
     database_url: str | None = _option(None, "Where jobs are kept; by default SQLite in the data folder.")
     slots: int = _option(lambda: os.cpu_count() or 1, "Jobs that a worker runs at the same time.")
-    queue: tuple[str, ...] = _option(("default",), "Queue that the worker serves.")
+    queue: tuple[str, ...] = _option(("default",), "Queue that the worker serves; may be given several times.")
     no_worker: bool = _option(False, "Serve the API only; workers run elsewhere.")
     keep_jobs: bool = _option(False, "Leave running jobs running when stopped, and find them again at the next start.")
-    allow_origin: tuple[str, ...] = _option((), "Origin of a page that may call this server, such as https://jobs.example.com.")
-    allow_host: tuple[str, ...] = _option((), "Host name under which this server may be called, besides loopback.")
+    allow_origin: tuple[str, ...] = _option((), "Origin of a page that may call this server; may be given several times.")
+    allow_host: tuple[str, ...] = _option((), "Host name, besides loopback, that this server answers for; may be given several times.")
     token: str | None = _option(None, "Admin token, in place of the one in the data folder.", secret=True)
     max_pending: int = _option(10_000, "Jobs that may be pending; more are refused with 429.")
     log_cap: int = _option(64 << 20, "Bytes that are kept of a job's log, half of them from its beginning.")
@@ -64,7 +65,11 @@ class Settings:
         _require(self.slots >= 1, "--slots must be at least 1.")
         _require(self.max_pending >= 1, "--max-pending must be at least 1.")
         _require(self.log_cap >= 1 << 16, "--log-cap must be at least 65536.")
-        _require(self.lease_seconds >= 1, "--lease-seconds must be at least 1.")
+        # The comparisons fail for nan as well, and a lease or a retention that never ends is none.
+        _require(0 <= self.retain_days < math.inf, "--retain-days must be at least 0.")
+        _require(self.retain_jobs >= 0, "--retain-jobs must be at least 0.")
+        _require(self.retain_bytes >= 0, "--retain-bytes must be at least 0.")
+        _require(1 <= self.lease_seconds < math.inf, "--lease-seconds must be at least 1.")
         _require(bool(self.queue), "--queue needs a name.")
         _require(self.url.startswith("sqlite:"), "--database-url: this version keeps jobs in SQLite only (sqlite:///PATH).")
         _require(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -90,7 +91,7 @@ def test_misuse_is_status_2_and_never_a_traceback(arguments: list[str], capsys: 
     assert main(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert "Error: " in said.err
+    assert re.search(r"^(runcast|Error): ", said.err, re.MULTILINE)
     assert "Traceback" not in said.err
 
 
