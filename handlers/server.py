@@ -148,8 +148,10 @@ class Server:
         return [part for part in (self._worker, self._api) if part is not None]
 
     def run(self) -> int:
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, self._stop)
         try:
             if not self._start():
                 return 1 if self._stop_signal is None else 0

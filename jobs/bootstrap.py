@@ -22,6 +22,9 @@ def prepare(settings: Settings) -> None:
     if settings.workspace is None:
         copy_workspace(settings.workspace_dir)
     Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
+    if not settings.database_url:
+        # SQLite gives its other files the mode of this one, and logs are nobody else's business.
+        (settings.data_dir / "runcast.db").touch(mode=0o600)
     database = Database(settings.url)
     try:
         database.migrate()

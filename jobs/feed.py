@@ -25,7 +25,10 @@ class SqliteFeed:
         self._version: int | None = None
 
     def changed(self) -> bool:
-        version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        try:
+            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error:
+            return True  # what is wrong is for the store to say, which is asked next
         changed = version != self._version
         self._version = version
         return bool(changed)

@@ -19,6 +19,8 @@ from jobs.store import IdempotencyKey, JobCounts, JobFilter, NewJob, Store, Subm
 from jobs.templates import Template, TemplateCatalog, load_templates
 
 RAW_BYTES = 1 << 20
+PAGE_BYTES = 4 << 20
+"""A page of very long lines ends here, before its limit."""
 
 
 class Changes(Protocol):
@@ -116,19 +118,23 @@ class Service:
         seq = max(0, state.lines - tail) if tail else after_seq
         limit = tail or limit
         lines: list[LogLine] = []
-        while len(lines) < limit and (chunks := self._logs.chunks(job_id, after_seq=seq, max_bytes=1 << 18)):
+        room = PAGE_BYTES
+        while len(lines) < limit and room > 0 and (chunks := self._logs.chunks(job_id, after_seq=seq, max_bytes=1 << 18)):
             for chunk in chunks:
                 seq = _take_lines(chunk, lines, limit=limit, stream=stream, last=seq)
+                room -= len(chunk.data) if stream in (None, chunk.stream) else 0
         return LogPage(lines, seq + 1, state.complete and seq >= state.lines, state.dropped)
 
     def raw_log(self, job_id: str, *, after_seq: int, tail: int | None, stream: Stream | None, follow: bool) -> Iterator[bytes]:
         """The log as it was written; with `follow`, until the job ends. Raises JobNotFound before the first byte."""
         self._store.get(job_id)
-        seq = max(0, self._logs.state(job_id).lines - tail) if tail else after_seq
-        return self._raw_log(job_id, seq, stream, follow)
+        lines = self._logs.state(job_id).lines
+        seq = max(0, lines - tail) if tail else after_seq
+        return self._raw_log(job_id, seq, stream, until=None if follow else lines)
 
-    def _raw_log(self, job_id: str, seq: int, stream: Stream | None, follow: bool) -> Iterator[bytes]:
-        while True:
+    def _raw_log(self, job_id: str, seq: int, stream: Stream | None, *, until: int | None) -> Iterator[bytes]:
+        """`until` is the last line that was there when the log was asked for; None follows the job to its end."""
+        while until is None or seq < until:
             seen = self._changes.version
             try:
                 state = self._logs.state(job_id)
@@ -141,7 +147,7 @@ class Service:
                 seq = chunk.next_seq - 1
                 if stream is None or chunk.stream is stream:
                     yield chunk.data
-            if not chunks and (state.complete or not follow):
+            if not chunks and (state.complete or until is not None):
                 return
             if not chunks:
                 self._changes.wait(seen, 60)

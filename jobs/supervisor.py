@@ -328,7 +328,8 @@ class Run:
         by = request.by or "the stopping server"
         now = time.monotonic()
         self._begin(Ending(Status.CANCELLED, request.reason, f"cancelled by {by}", now + self._recipe.stop_grace))
-        if request.forced and not self._killed and self._exit is None:
+        # Also when the command has obeyed already, and what it had started is given the rest of its grace period.
+        if request.forced and self._ending is not None and not self._killed:
             self._kill()
 
     def _begin(self, ending: Ending) -> None:

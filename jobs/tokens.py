@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select
@@ -59,16 +61,23 @@ def provide_admin_token(all_tokens: Tokens, *, given: str | None, file: Path) ->
 
 
 def _read_or_make(file: Path) -> str:
+    """It appears at once and whole, and is never readable by others: a server killed meanwhile leaves no empty token."""
     try:
-        # Never readable by others, not even for a moment.
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return file.read_text().strip()
-    except OSError as error:
-        raise OperatorError(f"The token file {file} cannot be written: {error.strerror}.") from error
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w") as out:
-        out.write(token + "\n")
+        if not file.exists():
+            descriptor, made = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)  # mode 0600
+            try:
+                with os.fdopen(descriptor, "w") as out:
+                    out.write(secrets.token_urlsafe(32) + "\n")
+                with suppress(FileExistsError):  # another server was faster
+                    os.link(made, file)
+            finally:
+                Path(made).unlink()
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise OperatorError(f"The token file {file} cannot be read or written: {reason}.") from error
+    if not token:
+        raise OperatorError(f"The token file {file} is empty: remove it, and a new token is made.")
     return token
 
 

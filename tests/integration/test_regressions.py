@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,15 +22,19 @@ from handlers.cast import Caster
 from handlers.green import GreenChanges
 from jobs.clock import now_ms
 from jobs.database import Database
-from jobs.errors import OriginRefused, Unavailable
+from jobs.errors import OperatorError, OriginRefused, Unavailable
 from jobs.feed import open_feed
 from jobs.leases import Lease, Leases, Outcome
 from jobs.logs import Logs, LogWriter
 from jobs.model import Job, JobType, Json, LogChunk, Progress, Status, Stream, Submission
+from jobs.recipes import Recipes
 from jobs.retention import Retention
 from jobs.schema import jobs, workers
+from jobs.service import Service
 from jobs.store import NewJob, Store
-from support.server import RunningServer
+from jobs.tokens import Tokens, provide_admin_token
+from support.server import RunningServer, task_submission
+from support.waiting import eventually
 
 
 @pytest.fixture
@@ -265,6 +270,93 @@ def test_a_message_without_an_end_is_cut_off_whoever_sends_it(server: RunningSer
     with suppress(OSError):  # reset, when what was sent meanwhile finds nobody there
         code, answer = connection.recv_data()
         assert (code, answer[:2]) == (ABNF.OPCODE_CLOSE, (1009).to_bytes(2, "big"))
-    connection.shutdown()
+    connection.shutdown()  # type: ignore[no-untyped-call]
     with server.connect() as events:
         assert events.call("subscribe", {"all": True}) == {"ok": True}
+
+
+def test_force_also_ends_what_outlives_its_command_in_the_grace_period(server: RunningServer, tmp_path: Path) -> None:
+    script = (
+        f"(trap '' TERM; echo ready; sleep 60 & wait; sleep 60) & trap 'touch {tmp_path}/left; exit' TERM; while :; do sleep 0.02; done"
+    )
+    job_id = server.submit({**task_submission("patient", script=script)})["id"]
+    server.wait_for_log(job_id, "ready")
+    server.call("POST", f"/jobs/{job_id}/cancel")
+    eventually((tmp_path / "left").exists, "the command obeys")
+    server.call("POST", f"/jobs/{job_id}/cancel", json={"force": True})
+    began = time.monotonic()
+    assert server.wait(job_id)["status"] == "cancelled"
+    assert time.monotonic() - began < 3
+
+
+class Still:
+    """A store of which nobody waits for changes."""
+
+    version = 0
+
+    def wait(self, seen: int, timeout: float) -> None:
+        raise AssertionError("nothing was to be waited for")
+
+
+def make_service(database: Database, workspace: Path) -> Service:
+    recipes = Recipes.load(workspace=workspace, tasks_file=None)
+    return Service(Store(database), Logs(database), recipes, Still(), max_pending=10)
+
+
+def test_a_page_of_very_long_lines_ends_before_its_limit_and_goes_on_behind(database: Database, tmp_path: Path) -> None:
+    job_id = submit(database)
+    lease = start(database)
+    writer = LogWriter(lease, cap=64 << 20)
+    for number in range(120):
+        log(database, writer, b"%d%s\n" % (number, b"x" * 65000))
+    end(database, lease)
+    service = make_service(database, tmp_path)
+    first = service.log_page(job_id, after_seq=0, limit=10_000, tail=None, stream=None)
+    assert (len(first.lines) < 80, first.complete) == (True, False)
+    second = service.log_page(job_id, after_seq=first.next_seq - 1, limit=10_000, tail=None, stream=None)
+    assert [line.seq for line in (*first.lines, *second.lines)] == list(range(1, 121))
+    assert second.complete
+
+
+def test_a_log_that_grows_faster_than_it_is_read_comes_to_its_end_unless_it_is_followed(database: Database, tmp_path: Path) -> None:
+    job_id = submit(database)
+    writer = LogWriter(start(database), cap=64 << 20)
+    line = b"x" * (1 << 20) + b"\n"
+    log(database, writer, line)
+    parts = make_service(database, tmp_path).raw_log(job_id, after_seq=0, tail=None, stream=None, follow=False)
+    for number, _ in enumerate(parts):
+        assert number < 10
+        log(database, writer, line)
+
+
+def test_a_token_file_without_a_token_is_refused_in_words(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "admin-token"
+    for damage in (b"", b"\xff\xfe"):
+        file.write_bytes(damage)
+        with pytest.raises(OperatorError, match="token file"):
+            provide_admin_token(Tokens(database), given=None, file=file)
+    file.unlink()
+    provide_admin_token(Tokens(database), given=None, file=file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    token = file.read_text().strip()
+    provide_admin_token(Tokens(database), given=None, file=file)
+    assert Tokens(database).authenticate(token).name == "admin"
+    assert [path.name for path in tmp_path.iterdir() if "token" in path.name] == ["admin-token"]
+
+
+def test_a_server_under_nohup_outlives_its_terminal_and_keeps_its_database_to_itself(
+    make_server: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    data = tmp_path / "open" / "data"
+    data.mkdir(parents=True, mode=0o755)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
+    try:
+        server = make_server(data.parent)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in data.glob("runcast.db*")}
+    assert modes.keys() >= {"runcast.db", "runcast.db-wal"}
+    assert set(modes.values()) == {0o600}
+    server.process.send_signal(signal.SIGHUP)
+    assert server.wait(server.run("true"))["status"] == "completed"
+    assert server.process.poll() is None
