@@ -32,6 +32,7 @@ from jobs.settings import ENV_PREFIX
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 LAUNCH_SECONDS = 60.0
+SHOWN_LINES = 40
 READY_URL = re.compile(r"^runcast is ready at (https?://\S+)", re.MULTILINE)
 TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL | re.IGNORECASE)
 
@@ -144,9 +145,18 @@ def _server(folder: Path) -> Iterator[str]:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
     try:
-        yield _ready_url(server, log)
+        url = _ready_url(server, log)
+        try:
+            yield url
+        except RuncastError as error:
+            # Its folder is about to go, and what went wrong may be told nowhere else.
+            raise DemoFailed(f"{error}\nThe server said:\n{_last_lines(log)}") from error
     finally:
         _stop(server)
+
+
+def _last_lines(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN_LINES:])
 
 
 def _ready_url(server: subprocess.Popen[bytes], log: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from handlers.demo import DemoFailed, _server
 from support.waiting import eventually
 
 DEADLINE = 60.0
@@ -68,3 +69,9 @@ def test_an_interrupted_demo_leaves_nothing(folder: Path, signum: signal.Signals
     assert b"Traceback" not in (folder.parent / "said").read_bytes()
     assert processes_of(folder) == []
     assert list(folder.iterdir()) == []
+
+
+def test_a_demo_that_fails_tells_what_its_server_said(folder: Path) -> None:
+    with pytest.raises(DemoFailed, match=r"(?s)^It does not work\.\nThe server said:\nruncast is ready at http"), _server(folder):
+        raise DemoFailed("It does not work.")
+    assert processes_of(folder) == []
