@@ -62,6 +62,7 @@ class Service:
         self._recipes = recipes
         self._changes = changes
         self._max_pending = max_pending
+        self._newest = (-1, 0)
 
     # -- jobs -------------------------------------------------------------------------------------------------------------
 
@@ -87,13 +88,21 @@ class Service:
     def get(self, job_id: str, *, wait: float = 0) -> Job:
         """The job, at once or when it has ended, after at most `wait` seconds. Raises JobNotFound."""
         deadline = time.monotonic() + wait
-        while True:
+        known: int | None = None
+        while (left := deadline - time.monotonic()) > 0:
             seen = self._changes.version
-            job = self._store.get(job_id)
-            left = deadline - time.monotonic()
-            if job.ended or left <= 0:
-                return job
+            if (newest := self._newest_event(seen)) != known:
+                known = newest
+                if (job := self._store.get(job_id)).ended:
+                    return job
             self._changes.wait(seen, left)
+        return self._store.get(job_id)
+
+    def _newest_event(self, version: int) -> int:
+        """The newest status change, read once for all who wait: most changes of the store are logs, and end nobody's wait."""
+        if self._newest[0] != version:
+            self._newest = (version, self._store.last_event())
+        return self._newest[1]
 
     def list_jobs(self, wanted: JobFilter, *, limit: int, cursor: str | None) -> JobPage:
         jobs = self._store.list_jobs(wanted, limit=limit + 1, cursor=cursor)

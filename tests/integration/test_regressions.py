@@ -360,3 +360,44 @@ def test_a_server_under_nohup_outlives_its_terminal_and_keeps_its_database_to_it
     server.process.send_signal(signal.SIGHUP)
     assert server.wait(server.run("true"))["status"] == "completed"
     assert server.process.poll() is None
+
+
+class CountingStore(Store):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.gets = 0
+
+    def get(self, job_id: str) -> Job:
+        self.gets += 1
+        return super().get(job_id)
+
+
+class Scripted:
+    """A store that changes whenever somebody waits for it."""
+
+    def __init__(self, changes: Iterator[None]) -> None:
+        self.version = 0
+        self._changes = changes
+
+    def wait(self, seen: int, timeout: float) -> None:
+        next(self._changes)
+        self.version += 1
+
+
+def test_who_waits_for_a_job_reads_it_again_only_when_some_status_changed(database: Database, tmp_path: Path) -> None:
+    job_id = submit(database)
+    lease = start(database)
+    writer = LogWriter(lease, cap=1 << 20)
+
+    def changes() -> Iterator[None]:
+        for _ in range(50):
+            log(database, writer, b"line\n")
+            yield
+        end(database, lease)
+        yield
+
+    store = CountingStore(database)
+    service = Service(store, Logs(database), Recipes.load(workspace=tmp_path, tasks_file=None), Scripted(changes()), max_pending=10)
+    job = service.get(job_id, wait=60)
+    assert (job.status, job.log.lines) == ("completed", 50)
+    assert store.gets == 2
