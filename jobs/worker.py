@@ -219,7 +219,7 @@ class Worker:
             with suppress(Unavailable):  # it touches what the first job will touch; nothing depends on it
                 rehearse(self._database)
         for number in range(1, JOBS_EACH + 1):
-            line = channel.recv(4096)
+            line = _receive(channel)
             if not line:
                 return
             try:
