@@ -84,11 +84,13 @@ def worker(**given: Any) -> int:
     settings = settings_from(given)
     from jobs.bootstrap import prepare
     from jobs.diagnostics import log_to_stderr
+    from jobs.exclusive import hold_worker
     from jobs.worker import run
 
     log_to_stderr()
     prepare(settings)
-    return run(settings)
+    with hold_worker(settings.data_dir, settings.worker_id):
+        return run(settings)
 
 
 follow_option: Callable[[Command], Command] = click.option(

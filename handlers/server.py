@@ -14,11 +14,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from jobs.diagnostics import log_to_stderr
 from jobs.errors import OperatorError, RuncastError
+from jobs.exclusive import hold_worker
 from jobs.settings import Settings
 
 logger = logging.getLogger("runcast.serve")
@@ -38,7 +39,8 @@ def serve(settings: Settings) -> int:
     with listen(settings) as listener:
         in_a_fork(lambda: _prepare(settings))
         settings = replace(settings, port=listener.getsockname()[1])
-        return Server(settings, listener).run()
+        with nullcontext() if settings.no_worker else hold_worker(settings.data_dir, settings.worker_id):
+            return Server(settings, listener).run()
 
 
 @contextmanager

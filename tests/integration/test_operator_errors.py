@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from jobs.database import Database
-from support.server import command
+from support.server import RunningServer, command
 
 
 @dataclass(frozen=True)
@@ -117,3 +117,14 @@ def _mentions(pid: int, folder: str) -> bool:
         return folder in " ".join(process.cmdline()) or folder in process.environ().get("RUNCAST_SETTINGS", "")
     except (psutil.Error, OSError):
         return False
+
+
+@pytest.mark.parametrize("name", ["serve", "worker"])
+def test_a_second_worker_on_one_data_folder_is_refused_and_harms_nothing(make_server: Callable[..., RunningServer], name: str) -> None:
+    server = make_server(slots=1)
+    options = {"data_dir": server.folder / "data", **({"port": 0} if name == "serve" else {})}
+    done = subprocess.run(command(name, **options), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"runcast: Another worker serves these queues of the data folder \S+ already; .*\n", done.stderr)
+    assert server.wait(server.shell("true"))["status"] == "completed"
+    assert server.call("GET", "/health/ready").status_code == 200

@@ -1,0 +1,33 @@
+"""One of a kind: a lock that a process holds as long as it lives, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from pathlib import Path
+from typing import IO
+
+from jobs.errors import OperatorError
+
+PATIENCE_SECONDS = 3.0
+"""Who held it before may just be ending."""
+
+
+def hold_worker(data_dir: Path, worker_id: str) -> IO[bytes]:
+    """Be the only worker of this name, for two would count, sweep and stop each other's jobs; until what is returned is closed.
+
+    Raises OperatorError when another process is.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    lock = (data_dir / f"{worker_id}.lock").open("ab")
+    while True:
+        try:
+            # Not `flock`: that would be held on by every fork, and so by the supervisors that outlive a worker.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() > deadline:
+                lock.close()
+                place = f"Another worker serves these queues of the data folder {data_dir} already"
+                raise OperatorError(f"{place}; stop it, or choose another --data-dir or --queue.") from None
+            time.sleep(0.05)
