@@ -160,8 +160,9 @@ def test_the_death_of_everything_but_the_job(make_server: MakeServer, tmp_path: 
     first = make_server(tmp_path / "server", check=False, slots=2)
     job = Counted(first, tmp_path)
     supervisor = supervisor_of(first, job.id)
-    spared = {supervisor, *(child.pid for child in psutil.Process(supervisor).children(recursive=True))}
+    # In this order, so that what the job starts in between is in neither.
     family = psutil.Process(first.pid).children(recursive=True)
+    spared = {supervisor, *(child.pid for child in psutil.Process(supervisor).children(recursive=True))}
     kill(psutil.Process(first.pid), *(process for process in family if process.pid not in spared))
     first.process.wait()
     second = make_server(tmp_path / "server", slots=2)

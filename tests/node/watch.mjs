@@ -31,13 +31,17 @@ function end(status) {
 }
 
 async function subscribe(payload) {
-  const answer = await socket.emitWithAck('subscribe', payload)
+  const answer = await socket.emitWithAck('subscribe', payload).catch(() => null)
+  if (answer === null) return // the connection was lost first; the next one subscribes again
   print('ack', answer)
   if (!answer.ok) end(1)
 }
 
 socket.on('connect', async () => {
   sinceConnect = 0
+  // Events that were still on their way when the last connection ended are told just before `connect`, and may have made us drop this one, too. What is
+  // sent then would wait, and subscribe from an old line next time.
+  if (!socket.connected) return
   print('connect', { transport: socket.io.engine.transport.name })
   if (options.all) await subscribe({ all: true })
   await subscribe({ job_id: jobId, after_seq: seen })
