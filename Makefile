@@ -29,9 +29,9 @@ demo: venv ## Show it all: create, build and launch on a server of its own
 serve: venv ## Start the server and stay (ARGS="--port 9000" passes options)
 	@$(BIN)/runcast serve $(ARGS)
 
-# Two at a time, because most tests wait most of the time; the tests of a file share its servers and stay together.
+# ARGS="-n 2 --dist loadfile" runs two files at a time, which is faster and gives each test less of the machine.
 test: venv ## Run every test (ARGS="-k cancel" passes options)
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 check: lint types imports lint-contract ## Fail on anything that is not clean
 

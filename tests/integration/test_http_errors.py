@@ -25,7 +25,7 @@ KEY = "the-one-key"
 TOKENS = {"reader": {Scope.READ}, "writer": {Scope.WRITE}, "admin": {Scope.ADMIN}}
 BUILD = {"type": "build", "params": {}}
 WRITES = ("jobs", "job_events", "job_labels", "idempotency_keys", "log_chunks", "tokens")
-SIGNS_OF_LIFE = {"heartbeat"}
+SIGNS_OF_LIFE = {"heartbeat", "process_group"}
 """Columns that a running job changes by itself."""
 
 
