@@ -162,8 +162,9 @@ const socket = io(URL, { PATHauth: { token } })
 let seen = 0
 
 socket.on('connect', async () => {
-  const answer = await socket.emitWithAck('subscribe', { job_id, after_seq: seen })
-  if (!answer.ok) throw new Error(answer.problem.detail)
+  if (!socket.connected) return // lost again while the events of the last connection were told
+  const answer = await socket.emitWithAck('subscribe', { job_id, after_seq: seen }).catch(() => null)
+  if (answer && !answer.ok) throw new Error(answer.problem.detail)
 })
 socket.on('log', ({ first_seq, lines }) => {
   seen = first_seq + lines.length - 1
@@ -175,24 +176,25 @@ socket.on('complete', ({ status }) => {
 })
 socket.on('connect_error', error => console.error(error.data?.detail ?? error.message))"""
 
-_PYTHON = """import sys
+_PYTHON = """import asyncio
+import sys
 
 import socketio
 
 token, job_id = sys.argv[1:]
-client = socketio.Client()
+client = socketio.AsyncClient()  # in order, unlike the threads of socketio.Client
 seen = 0
 
 
 @client.event
-def connect():
-    client.emit("subscribe", {"job_id": job_id, "after_seq": seen}, callback=subscribed)
+async def connect():
+    await client.emit("subscribe", {"job_id": job_id, "after_seq": seen}, callback=subscribed)
 
 
-def subscribed(answer):
+async def subscribed(answer):
     if not answer["ok"]:
         print(answer["problem"]["detail"])
-        client.disconnect()
+        await client.disconnect()
 
 
 @client.event
@@ -203,10 +205,14 @@ def log(event):
 
 
 @client.event
-def complete(event):
+async def complete(event):
     print(event["status"])
-    client.disconnect()
+    await client.disconnect()
 
 
-client.connect(URL, auth={"token": token}PATH)
-client.wait()"""
+async def main():
+    await client.connect(URL, auth={"token": token}PATH)
+    await client.wait()
+
+
+asyncio.run(main())"""

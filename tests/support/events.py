@@ -11,9 +11,6 @@ import socketio
 
 from handlers.contract import Contract
 
-CAUGHT: set[str] = set()
-"""The names of all messages that were caught since the tests began; one test asks for all of the contract's."""
-
 
 class _InOrder(engineio.Client):  # type: ignore[misc]  # it has no types
     """Handles messages one after another; the library gives each a thread of its own, in which one may overtake another."""
@@ -41,7 +38,6 @@ class EventLog:
         client.on("*", self._record)
 
     def _record(self, event: str, *arguments: Any) -> None:
-        CAUGHT.add(event)
         payload = arguments[0] if len(arguments) == 1 else arguments
         with self._news:
             self.faults += self._contract.event_faults(event, payload)
