@@ -1,10 +1,9 @@
 """Casts what is new in the store to the clients that watch. The store is the truth; what is kept here only saves reading it again for
 each client.
 
-Nobody is pushed to. One greenlet reads what is new, once for all; then each client has a greenlet of its own that sends it what it
-lacks, as fast as that
-client reads and no faster. What a client has had is a few numbers, so a slow one costs what was last sent to it, and catches up from the
-store.
+Nobody is pushed to. One greenlet reads what is new, once for all; then each client has a greenlet of its own that sends it what it lacks,
+as fast as that client reads and no faster. What a client has had is a few numbers, so a slow one costs what was last sent to it, and
+catches up from the store.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The store under gevent: nothing that may take long happens in the loop, and waiting for a change costs no thread.
 
-Reads of SQLite stay in the loop, they take less than a switch of threads would. Writes wait for the disk and for other processes, so
-they go to a thread
-of their own; those that wait there together share one transaction, and so one wait for the disk.
+Reads of SQLite stay in the loop, they take less than a switch of threads would. Writes wait for the disk and for other processes, so they
+go to a thread of their own; those that wait there together share one transaction, and so one wait for the disk.
 """
 
 from __future__ import annotations

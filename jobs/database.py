@@ -1,10 +1,8 @@
 """Connections and transactions; knows no table but the one that holds the schema's version.
 
 On SQLite every write begins with `BEGIN IMMEDIATE`: a transaction that reads first and writes later fails at once when another one wrote
-in between,
-busy timeout or not. Durable writes are on disk when they return; the others (log chunks, signs of life) survive the end of any process,
-but the last
-moments of them not that of the machine.
+in between, busy timeout or not. Durable writes are on disk when they return; the others (log chunks, signs of life) survive the end of
+any process, but the last moments of them not that of the machine.
 """
 
 from __future__ import annotations

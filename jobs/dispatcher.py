@@ -161,8 +161,7 @@ class LeaseWatch:
     """Tells which running jobs have lost their supervisor.
 
     On this host a dead process is proof at once. Otherwise a supervisor that gave no sign for the length of a lease, measured by our own
-    monotonic clock
-    since we first saw that sign, is lost: no two clocks are ever compared.
+    monotonic clock since we first saw that sign, is lost: no two clocks are ever compared.
     """
 
     def __init__(self, lease_seconds: float) -> None:

@@ -1,8 +1,7 @@
 """The execution side of the store: who runs which job.
 
 A lease is a random word that the worker writes when it claims a job and hands to one supervisor. Whoever does not hold it cannot write
-for the job: every
-update here is guarded by it, so that a supervisor that was given up by others can do no harm when it comes back.
+for the job: every update here is guarded by it, so that a supervisor that was given up by others can do no harm when it comes back.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs one job: starts its command, stores what it prints, obeys cancel and timeout, and ends it, tree and all.
 
 A supervisor is a process of its own, forked for one job. It talks to the store only, outlives whoever started it, and writes under its
-lease: when that is
-gone, so is its job, and it ends what it runs without a word. It never talks to a client and never starts a second command.
+lease: when that is gone, so is its job, and it ends what it runs without a word. It never talks to a client and never starts a second
+command.
 """
 
 from __future__ import annotations
