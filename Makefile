@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test check lint lint-contract types imports fix lock fuzz clean
+.PHONY: help venv demo serve test chaos check lint lint-contract types imports fix lock fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ serve: venv ## Start the server and stay (ARGS="--port 9000" passes options)
 # Two files at a time, the long ones first. Each needs processes of its own: more at a time gives none of them enough of the machine.
 test: venv ## Run every test (ARGS="-n 0 -k cancel" passes options; -n 0: one at a time)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+chaos: venv ## Do every fault to a service of its own, and show what it survived (ARGS="--only kills --seed 7")
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
 check: lint types imports lint-contract ## Fail on anything that is not clean
 

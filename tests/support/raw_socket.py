@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import websocket
@@ -36,6 +36,12 @@ class RawSocket:
         assert self._connection.sock is not None
         self._connection.sock.close()
         self._connection.connected = False
+
+    def hang_up(self) -> None:
+        """Break the connection from another thread than the one that receives, which learns of it at once."""
+        if self._connection.sock is not None:
+            with suppress(OSError):  # it is broken already
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
 
     def subscribe(self, job_id: str, after_seq: int = 0) -> None:
         """Without waiting for the acknowledgement: nothing is read here."""

@@ -1,0 +1,10 @@
+"""Every scenario, in the order of the table: an explicit list, so that none is forgotten or found by accident."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chaos import races
+from chaos.scenario import Scenario
+
+SCENARIOS: Sequence[Scenario] = (*races.SCENARIOS,)
