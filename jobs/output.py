@@ -7,6 +7,7 @@ alone; everything finer (secrets, rewritten lines, directives, over-long lines) 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ MASK = b"***"
 _LINE_END = re.compile(rb"\r?(?:\n|\Z)")
 _REWRITTEN = re.compile(rb"^[^\n]*\r(?=[^\r\n])", re.MULTILINE)  # up to the last \r of a line that more text follows
 _RETURNS = re.compile(rb"\r{2,}")
+_TEXT_END = re.compile(rb"\r(?!\n)|\n")
 _DIRECTIVE = re.compile(rb"^::(progress|result) ([^\n]*)(?:\n|\Z)", re.MULTILINE)
 _PROGRESS = re.compile(r"(\d{1,3}(?:\.\d+)?)%?(?:\s+(.*))?")
 _BREAKS = re.compile(r"[\r\n]+")
@@ -110,10 +112,25 @@ class LineSplitter:
     """Gives out whole lines and keeps the rest until its end comes.
 
     A line ends at `\\n` or `\\r\\n`. A bare `\\r` goes back to its beginning: the next text, if there is any, replaces the one before.
+    A text that grows over `BLOCK_BYTES` is given out in pieces while it grows; only what is left of it can still be replaced.
     """
 
     def __init__(self) -> None:
         self._partial = b""  # may begin with a \r, which says that the line is being redrawn, and end with one, still to be understood
+
+    def parts(self, data: bytes) -> list[bytes]:
+        """What to feed, one after another, for `data`: the pieces of a text that is too long come before what rewrites it, also when
+        both arrive together."""
+        if data.count(b"\r") == data.count(b"\r\n") or len(self._partial) + len(data) <= BLOCK_BYTES:
+            return [data]
+        parts, start = [], 0
+        begin = 0 if self._partial.endswith(b"\r") else -len(self._partial.removeprefix(b"\r"))
+        for found in _TEXT_END.finditer(data):
+            if found[0] == b"\r" and found.start() - begin > BLOCK_BYTES:
+                parts.append(data[start : found.start()])
+                start = found.start()
+            begin = found.end()
+        return [*parts, data[start:]]
 
     def feed(self, data: bytes) -> Split:
         text = self._partial + data
@@ -248,11 +265,17 @@ def _directed(text: str) -> Progress:
 
 def _result(text: str) -> dict[str, Json]:
     """A result is a JSON object that every client can read again: no NaN, no number too large for a double, no half characters."""
-    value = json.loads(text)
+    value = json.loads(text, parse_int=_integer)
     if not isinstance(value, dict) or _depth(value) > RESULT_DEPTH:
         raise ValueError("not a JSON object, or nested too deeply")
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     return value
+
+
+def _integer(digits: str) -> int:
+    if math.isinf(float(digits)):
+        raise ValueError("too large for a double")
+    return int(digits)
 
 
 def _depth(value: Json) -> int:
@@ -274,10 +297,13 @@ class OutputPipeline:
         self._within_line = False  # the last block was a piece, so that what comes next does not begin a line
 
     def feed(self, data: bytes) -> list[Block]:
-        return self._pass(self._splitter.feed(self._masker.feed(data)))
+        return self._split(self._masker.feed(data))
 
     def end(self) -> list[Block]:
-        return self._pass(self._splitter.feed(self._masker.end())) + self._pass(self._splitter.end())
+        return self._split(self._masker.end()) + self._pass(self._splitter.end())
+
+    def _split(self, masked: bytes) -> list[Block]:
+        return [block for part in self._splitter.parts(masked) for block in self._pass(self._splitter.feed(part))]
 
     def _pass(self, split: Split) -> list[Block]:
         # Directives first: a job that reports its own progress wants nothing else in the same text to count.

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `support`
 
@@ -19,6 +20,12 @@ from support.waiting import eventually
 
 for name in [name for name in os.environ if name.startswith("RUNCAST_")]:
     del os.environ[name]  # the environment of whoever runs the tests must not decide what they show
+
+# The same examples in every run, so that a failure is the fault of a change; `--hypothesis-profile explore` looks for new ones. Without
+# deadlines, because the machine may be busy.
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("explore", deadline=None, max_examples=2000, stateful_step_count=100, print_blob=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)
