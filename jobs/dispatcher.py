@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from jobs.database import Database
 from jobs.engines.local import LocalEngine
 from jobs.errors import Unavailable
+from jobs.fault_points import reached
 from jobs.feed import open_feed
 from jobs.leases import Held, Lease, Leases
 from jobs.process import Identity, end_strays
@@ -106,8 +107,10 @@ class Dispatcher:
         if self._stopping:
             return
         for lease in self._engine.claim():
+            reached("claim.committed")
             try:
                 self._hand_over(lease)
+                reached("claim.handed_over")
             except BrokenPipeError:  # whoever forks is gone; nobody takes the lease, so the job will be pending again
                 self._abandoned = True
 
@@ -127,7 +130,9 @@ class Dispatcher:
     def _sweep(self) -> None:
         for held in self._watch.lost(self._leases.held()):
             ended = end_strays(marker=held.marker, group=held.process_group) if held.host == host_id() else 0
+            reached("sweep.ended")
             status = self._leases.lose(held)
+            reached("sweep.committed")
             if status is not None:  # else it had just ended by itself
                 logger.warning(
                     "The supervisor of job %s was lost; %d processes of it were ended; the job is %s.", held.job_id, ended, status

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, 
 from jobs.clock import now_ms
 from jobs.database import Database
 from jobs.errors import LeaseLost
+from jobs.fault_points import reached
 from jobs.model import Json, Reason, Status, Submission
 from jobs.schema import jobs, workers
 from jobs.store import transition
@@ -87,6 +88,7 @@ class Leases:
             # One by one: each claim takes a slot, and may block the jobs that share its concurrency key.
             while (found := find(connection)) is not None:
                 claimed.append(_hand_out(connection, found.id, attempt=found.attempt + 1, worker_id=worker_id, host=host))
+            reached("claim.stored")
             return claimed
 
         # Mostly there is nothing to claim, and then no other writer has to wait for us.
@@ -123,7 +125,13 @@ class Leases:
 
     def lose(self, held: Held) -> Status | None:
         """End or requeue a job whose supervisor is gone, once nothing of it runs. None when its lease changed meanwhile."""
-        return self.database.write(lambda connection: _lose(connection, held))
+
+        def work(connection: Connection) -> Status | None:
+            status = _lose(connection, held)
+            reached("sweep.stored")
+            return status
+
+        return self.database.write(work)
 
     def cancel_all(self, worker_id: str) -> None:
         """Ask every running job of a worker to end, because the server stops."""

@@ -35,6 +35,7 @@ from sqlalchemy import (
 from jobs.clock import now_ms
 from jobs.database import Database
 from jobs.errors import IdempotencyConflict, JobActive, JobEnded, JobNotFound, QueueFull
+from jobs.fault_points import reached
 from jobs.model import (
     ENDED,
     Job,
@@ -118,9 +119,12 @@ class Store:
             if idempotency:
                 values = {"owner": idempotency.owner, "key": idempotency.key, "body_hash": idempotency.body_hash, "job_id": job_id}
                 connection.execute(insert(idempotency_keys), values)
+            reached("submit.stored")
             return Submitted(_get(connection, job_id), replayed=False)
 
-        return self.database.write(work)
+        submitted = self.database.write(work)
+        reached("submit.committed")
+        return submitted
 
     def replay(self, idempotency: IdempotencyKey) -> Job | None:
         """The job that the key stands for, if it was used before. Raises IdempotencyConflict."""

@@ -19,9 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection
+
 from jobs.clock import now_ms
 from jobs.database import Database
 from jobs.errors import RuncastError, Unavailable
+from jobs.fault_points import reached
 from jobs.feed import Feed, open_feed
 from jobs.leases import CancelRequest, Lease, Leases, Outcome, failure
 from jobs.logs import LogWriter, Step
@@ -80,10 +83,13 @@ def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, database: D
     become_subreaper()
     leases = Leases(database)
     submission = _insist(lambda: leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__))
+    reached("start.taken")
     with ExitStack() as resources:
         # Let go before the end is written: who sees the end finds nothing left.
         outcome = _run(settings, recipes, lease, submission, leases=leases, resources=resources)
+    reached("end.flushed")
     _insist(lambda: leases.end(lease, outcome))
+    reached("end.committed")
 
 
 def _run(settings: Settings, recipes: Recipes, lease: Lease, submission: Submission, *, leases: Leases, resources: ExitStack) -> Outcome:
@@ -94,6 +100,7 @@ def _run(settings: Settings, recipes: Recipes, lease: Lease, submission: Submiss
         process = Process.start(Command(_argv(recipe, resources), recipe.cwd, environment, recipe.pty))
     except (RuncastError, OSError) as error:
         return Outcome(Status.FAILED, "the command could not be started", Reason.START_ERROR, error=failure(str(error)))
+    reached("start.spawned")
     log.note(process_group=process.pid)
     run = Run(settings, lease, leases=leases, recipe=recipe, process=process, log=log)
     resources.callback(run.leave_nothing)
@@ -178,8 +185,13 @@ class JobLog:
     def _store(self, step: Step, values: Mapping[str, Any]) -> None:
         if step.chunks or step.doomed or values:
             time.sleep(step.wait)
-            _insist(lambda: self._database.write(lambda connection: self._writer.write(connection, step, values), durable=False))
+            _insist(lambda: self._database.write(lambda connection: self._write(connection, step, values), durable=False))
+            reached("chunk.committed")
             self._writer.written(step)
+
+    def _write(self, connection: Connection, step: Step, values: Mapping[str, Any]) -> None:
+        self._writer.write(connection, step, values)
+        reached("chunk.stored")
 
     def _numbered(self) -> list[LogChunk]:
         return [
@@ -253,7 +265,9 @@ class Run:
             due = self._log.due()
             if due is not None and time.monotonic() >= due:
                 self._log.flush()
+        reached("end.exited")
         self._sweep()
+        reached("end.swept")
         self._log.flush(last=True)
         return self._outcome()
 
@@ -300,6 +314,7 @@ class Run:
             self._log.end(stream)
             return False
         if data:
+            reached("chunk.read")
             self._log.feed(stream, data)
         return bool(data)
 

@@ -26,6 +26,7 @@ from jobs.database import Database
 from jobs.diagnostics import log_to_stderr
 from jobs.dispatcher import STOP_SIGNALS, Dispatcher
 from jobs.errors import LeaseLost, OperatorError, Unavailable
+from jobs.fault_points import reached
 from jobs.leases import Lease
 from jobs.recipes import Recipes
 from jobs.settings import Settings
@@ -139,7 +140,9 @@ class Worker:
             return
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
+            reached("lease.received")
             self._hand_over(line)
+            reached("lease.passed")
 
     def _reap(self) -> None:
         while True:
@@ -222,6 +225,7 @@ class Worker:
             line = _receive(channel)
             if not line:
                 return
+            reached("start.received")
             try:
                 supervise(self._settings, self._recipes, Lease(**json.loads(line)), database=self._database)
             except LeaseLost as error:

@@ -45,7 +45,8 @@ class Race:
         self.jobs.append(job_id)
         self.witness.watch(job_id)
         if running:
-            self.server.wait_for_log(job_id, "line 1\n")
+            # So it is subscribed, too: what is deleted before that, nobody can watch.
+            eventually(lambda: self.witness.seen[job_id].lines, "the witness sees the job's first line")
         return job_id
 
     def expect(self, answer: requests.Response, *statuses: int) -> requests.Response:
@@ -96,7 +97,6 @@ def delete_while_running(race: Race) -> None:
 def delete_while_watched(race: Race) -> None:
     job_id = race.start(LONG)
     race.deleted.append(job_id)
-    eventually(lambda: race.witness.seen[job_id].lines, "the witness sees the job's first lines")
     race.expect(race.server.call("DELETE", f"/jobs/{job_id}"), 204)
     seen = race.witness.seen[job_id]
     complete = eventually(lambda: seen.complete, "the witness sees the end of the deleted job")
