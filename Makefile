@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test chaos check lint lint-contract types imports fix lock fuzz clean
+.PHONY: help venv console demo serve test chaos check lint lint-contract types imports fix lock fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,10 +23,13 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
+console: venv ## Build the pages, if their sources have changed since
+	@$(BIN)/python console/build.py
+
 demo: venv ## Show it all: create, build and launch on a server of its own
 	@$(BIN)/runcast demo
 
-serve: venv ## Start the server and stay (ARGS="--port 9000" passes options)
+serve: console ## Start the server and stay (ARGS="--port 9000" passes options)
 	@$(BIN)/runcast serve $(ARGS)
 
 # Two files at a time, the long ones first. Each needs processes of its own: more at a time gives none of them enough of the machine.
@@ -64,5 +67,6 @@ fuzz: venv ## Fuzz a server of its own through the contract (ARGS="--max-example
 	@PYTHONPATH=tests $(BIN)/python -m support.fuzz $(ARGS)
 
 clean: ## Remove the environment and everything that tools left
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis tests/node/node_modules
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis tests/node/node_modules \
+	  console/node_modules console/client/dist console/client/src/generated handlers/console
 	@find handlers jobs openapi tests -name __pycache__ -prune -exec rm -rf {} +

@@ -9,8 +9,11 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import mimetypes
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any
 
 import connexion
@@ -30,9 +33,9 @@ from socketio.packet import Packet as SocketPacket
 from werkzeug.exceptions import HTTPException
 
 import handlers
-from handlers import docs
+from handlers import docs, pages
 from handlers.agreement import check_agreement
-from handlers.auth import MISSING, Gate, authorise
+from handlers.auth import ANY, MISSING, Gate, authorise
 from handlers.cast import Caster, Packet
 from handlers.contract import Contract
 from handlers.documents import CONTENT_SECURITY_POLICY, Address
@@ -62,6 +65,7 @@ socket_logger.setLevel(logging.ERROR)  # below, the libraries tell of every pack
 socket_logger.addFilter(lambda record: record.msg == "message handler error")
 
 BODY_BYTES = 1 << 20
+IDS = re.compile(r"\{(job_id|token_id)\}")
 BASE_PATH = "/api"
 HARDENING = {
     "X-Content-Type-Options": "nosniff",
@@ -87,7 +91,7 @@ def create_app(settings: Settings) -> Wsgi:
     database = GreenDatabase(settings.url)
     changes = GreenChanges(open_feed(settings.url))
     service = make_service(settings, database=database, changes=changes)
-    tokens = Tokens(database)
+    tokens = service.tokens
     caster = Caster(Store(database), Logs(database), changes, make_encode(contract if settings.validate_events else None))
     gate = Gate.of(settings)
     web = make_web(contract, service, tokens, validate_answers=settings.validate_answers)
@@ -113,8 +117,8 @@ def make_web(contract: Contract, service: Service, tokens: Tokens, *, validate_a
             return Security(pass_context_arg_name, contract, tokens)
 
         def _add_operation_internal(self, method: str, path: str, operation: Any) -> None:
-            # A job id is a UUID to the router too, so that /jobs/submit is not taken for a job and `Allow` is right.
-            super()._add_operation_internal(method, path.replace("{job_id}", "{uuid:job_id}"), operation)
+            # An id is a UUID to the router too, so that /jobs/submit is not taken for a job and `Allow` is right.
+            super()._add_operation_internal(method, IDS.sub(r"{uuid:\1}", path), operation)
 
     application = Application("runcast", options={"swagger_ui": False, "serve_spec": False})
     application.api_cls = Api
@@ -130,6 +134,7 @@ def make_web(contract: Contract, service: Service, tokens: Tokens, *, validate_a
     )
     for name, path in docs.assets().items():
         serve_file(web, f"{BASE_PATH}/docs/assets/{name}", path)
+    add_pages(web)
     if validate_answers:
         web.after_request(lambda response: validated(contract, response))
     return web
@@ -219,7 +224,7 @@ class Security(FlaskSecurityHandlerFactory):  # type: ignore[misc]
     def get_bearerinfo_func(self, security_definition: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:
         def authorised(token: str) -> Mapping[str, Any]:
             scope = self._contract.operations[operation_id()].scope
-            caller = authorise(self._tokens, token, Scope(scope or Scope.ADMIN))
+            caller = authorise(self._tokens, token, None if scope == ANY else Scope(scope or Scope.ADMIN))
             return {"sub": caller.name, "caller": caller}
 
         return authorised
@@ -355,6 +360,39 @@ def validated(contract: Contract, response: flask.Response) -> flask.Response:
 
 def serve_file(web: flask.Flask, url: str, path: Any) -> None:
     web.add_url_rule(url, f"file_{url}", lambda: flask.send_file(path, conditional=True, max_age=3600))
+
+
+def add_pages(web: flask.Flask) -> None:
+    """The built page at `/` and the files of all built pages; `/` leads to Swagger UI where there is none."""
+    page = pages.page("index")
+
+    def get_page() -> flask.Response:
+        if page is None:
+            return flask.redirect("api/docs")  # type: ignore[return-value]
+        response = send_built(page)
+        response.headers["Cache-Control"] = "no-cache"  # it names the files of its own build
+        return response
+
+    web.add_url_rule("/", "page", get_page)
+    for name, path in pages.assets().items():
+        web.add_url_rule(f"/console/{name}", f"console_{name}", lambda path=path: send_built(path, max_age=pages.FOREVER_SECONDS))
+
+
+def send_built(path: Path, *, max_age: int | None = None) -> flask.Response:
+    """A file of the build; its compressed copy if there is one and the client takes it."""
+    packed = path.with_name(f"{path.name}.gz")
+    if not packed.is_file():
+        return flask.send_file(path, conditional=True, max_age=max_age)
+    if flask.request.accept_encodings.quality("gzip") > 0:
+        # Not by its own name: a file that ends in .gz would be one to be saved.
+        response = flask.send_file(packed, mimetype=mimetypes.guess_type(path.name)[0], conditional=True, max_age=max_age)
+        response.headers["Content-Encoding"] = "gzip"
+    else:
+        response = flask.send_file(path, conditional=True, max_age=max_age)
+    if max_age is not None:
+        response.cache_control.immutable = True
+    response.vary.add("Accept-Encoding")
+    return response
 
 
 def add_metrics(web: flask.Flask, metrics: Metrics, tokens: Tokens) -> None:

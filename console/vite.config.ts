@@ -1,0 +1,31 @@
+import { fileURLToPath } from 'node:url'
+import react from '@vitejs/plugin-react'
+import { defineConfig } from 'vite'
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+// Each entry is a page; the address that it is served at, seen from there, is where the assets are: so a path prefix of a proxy changes nothing.
+const entries: Record<string, { page: string; assets: string }> = {
+  index: { page: 'index.html', assets: 'console/' }, // served at /
+}
+
+export default defineConfig({
+  plugins: [react()],
+  base: './',
+  resolve: { alias: { '@runcast/client': here('client/src/index.ts') } },
+  experimental: {
+    renderBuiltUrl(filename, { hostId, hostType }) {
+      const page = Object.values(entries).find(entry => hostType === 'html' && hostId.endsWith(entry.page))
+      return page ? page.assets + filename : { relative: true }
+    },
+  },
+  build: {
+    outDir: here('../handlers/console'),
+    emptyOutDir: true,
+    target: 'es2022',
+    assetsInlineLimit: 0, // the policy of the pages allows files, no `data:` scripts or styles
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 1000,
+    rolldownOptions: { input: Object.fromEntries(Object.entries(entries).map(([name, { page }]) => [name, here(page)])) },
+  },
+})
