@@ -18,6 +18,7 @@ _HOMES = {
     "jobs": ("cancel_job", "delete_job", "get_job", "list_jobs", "retry_job", "submit_job"),
     "logs": ("get_job_log", "list_job_events"),
     "service": ("get_liveness", "get_readiness", "get_stats", "get_whoami", "list_workers"),
+    "tokens": ("create_token", "list_tokens", "revoke_token"),
 }
 OPERATIONS = {name: f"handlers.{module}" for module, names in _HOMES.items() for name in names}
 

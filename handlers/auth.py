@@ -13,12 +13,16 @@ from jobs.tokens import Tokens
 MISSING = 'Send a token as "Authorization: Bearer TOKEN".'
 
 
-def authorise(tokens: Tokens, token: str | None, scope: Scope) -> Caller:
-    """Raises Unauthenticated and Forbidden."""
+ANY = "any"
+"""In a contract's place for a scope: whatever a token may do, it is enough."""
+
+
+def authorise(tokens: Tokens, token: str | None, scope: Scope | None) -> Caller:
+    """Who calls; without a scope any token will do. Raises Unauthenticated and Forbidden."""
     if not token:
         raise Unauthenticated(MISSING)
     caller = tokens.authenticate(token)
-    if not caller.may(scope):
+    if scope is not None and not caller.may(scope):
         raise Forbidden(f"This call needs the scope {scope.value}.")
     return caller
 

@@ -15,9 +15,9 @@ import click
 from click.core import ParameterSource
 
 from handlers.access import REFUSED, Access, client_command, complain, tell
-from handlers.options import Command, read_object, read_time, settings_from, settings_options, split_pairs, typed
+from handlers.options import Command, read_duration, read_object, read_time, settings_from, settings_options, split_pairs, typed
 from jobs.errors import OperatorError, RuncastError
-from jobs.model import JobType, Json, Status, Stream
+from jobs.model import JobType, Json, Scope, Status, Stream
 
 if TYPE_CHECKING:
     from handlers.client import Client
@@ -332,12 +332,20 @@ def _each(access: Access, jobs: tuple[str, ...], act: Callable[[Client, str], tu
     return code
 
 
-@runcast.command()
+@runcast.group(invoke_without_command=True, epilog="Without a subcommand: print the token that the other commands use.")
 @click.option("--whoami", is_flag=True, help="Ask the server whose token it is, and what it may do.")
 @client_command
 def token(access: Access, *, whoami: bool, as_json: bool) -> None:
-    """Print the token that the other commands use, and say where it is from."""
-    from handlers.terminal import print_json, say
+    """Print the token that the other commands use; make, list and revoke tokens."""
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        _print_token(access, whoami=whoami, as_json=as_json)
+    elif misplaced := [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]:
+        raise click.UsageError(f"--{misplaced[0].replace('as_', '').replace('_', '-')} goes behind {context.invoked_subcommand!r}.")
+
+
+def _print_token(access: Access, *, whoami: bool, as_json: bool) -> None:
+    from handlers.terminal import local_time, print_json, say
 
     found = access.token()
     if found is None:
@@ -352,7 +360,59 @@ def token(access: Access, *, whoami: bool, as_json: bool) -> None:
     click.echo(found.value)
     say(f"From {found.source}.")
     if caller:
-        say(f"It is {caller['name']!r} and may use {', '.join(caller['scopes'])}.")
+        end = f" until {local_time(caller['expires_at'])}" if caller["expires_at"] else ""
+        say(f"It is {caller['name']!r} and may use {', '.join(caller['scopes'])}{end}.")
+
+
+@token.command("create")
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice([str(scope) for scope in Scope]), help="What it may do.")
+@click.option("--expires", metavar="DURATION", help="When it ends, such as 12h or 30d from now; never, unless given.")
+@client_command
+def create_token(access: Access, *, name: str, scopes: tuple[str, ...], expires: str | None, as_json: bool) -> None:
+    """Make a token, and print it: this once, for nobody can show it again."""
+    from handlers.terminal import print_json, say
+
+    lasting = {"expires_in_seconds": read_duration(expires)} if expires else {}
+    with access.client() as client:
+        made = client.create_token({"name": name, "scopes": sorted(set(scopes)), **lasting})
+    if as_json:
+        print_json(made)
+        return
+    click.echo(made["token"])
+    say(f"It is {name!r}; keep it, it is not shown again. To end it: runcast token revoke {name}")
+
+
+@token.command("list")
+@client_command
+def list_tokens(access: Access, *, as_json: bool) -> None:
+    """List tokens, without their secrets."""
+    with access.client() as client:
+        tokens = client.tokens()
+    from handlers.terminal import output, print_json, table_of_tokens
+
+    if as_json:
+        print_json({"tokens": tokens})
+        return
+    output().print(table_of_tokens(tokens))
+
+
+@token.command("revoke")
+@click.argument("name", metavar="NAME_OR_ID")
+@client_command
+def revoke_token(access: Access, *, name: str, as_json: bool) -> None:
+    """Revoke a token: it is refused from then on, and its connections are closed."""
+    from handlers.terminal import print_json
+
+    with access.client() as client:
+        found = next((one for one in client.tokens() if name in (one["name"], one["id"])), None)
+        if found is None:
+            raise OperatorError(f"There is no token {name!r}; see `runcast token list`.")
+        client.revoke_token(found["id"])
+    if as_json:
+        print_json({**found, "revoked": True})
+        return
+    click.echo(f"{found['name']} is revoked")
 
 
 @runcast.command()

@@ -186,6 +186,15 @@ class Client:
     def templates(self) -> list[Json]:
         return list(self._json("GET", "/templates")["templates"])
 
+    def create_token(self, request: Mapping[str, Json]) -> Json:
+        return self._json("POST", "/tokens", json=request)
+
+    def tokens(self) -> list[Json]:
+        return list(self._json("GET", "/tokens")["tokens"])
+
+    def revoke_token(self, token_id: str) -> None:
+        self._call("DELETE", f"/tokens/{token_id}").close()
+
     def whoami(self) -> Json:
         return self._json("GET", "/whoami")
 

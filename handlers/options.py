@@ -143,6 +143,13 @@ def read_object(text: str) -> dict[str, Json]:
     return value
 
 
+def read_duration(text: str) -> int:
+    """Seconds, from a duration such as `90m` or `30d`."""
+    if not (found := AGO.fullmatch(text.strip())):
+        raise click.UsageError(f"{text!r} is not a duration such as 90m, 12h or 30d.")
+    return round(timedelta(**{AGO_UNITS[found[2]]: int(found[1])}).total_seconds())
+
+
 def read_time(text: str) -> str:
     """A time for the contract, from RFC 3339 or from an age such as `90m` or `2d`."""
     if ago := AGO.fullmatch(text.strip()):

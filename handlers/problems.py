@@ -33,6 +33,7 @@ KINDS: Mapping[type[RuncastError], Kind] = {
     errors.TemplateNotFound: Kind("template-not-found", "Template not found", 404),
     errors.AppNotFound: Kind("app-not-found", "Application not found", 404),
     errors.TaskNotFound: Kind("task-not-found", "Task not found", 404),
+    errors.TokenNotFound: Kind("token-not-found", "Token not found", 404),
     errors.JobEnded: Kind("job-ended", "Job has ended", 409),
     errors.JobActive: Kind("job-active", "Job is active", 409),
     errors.IdempotencyConflict: Kind("idempotency-conflict", "Idempotency conflict", 409),
@@ -40,7 +41,11 @@ KINDS: Mapping[type[RuncastError], Kind] = {
     errors.TemplateNotCreatable: Kind("template-not-creatable", "Template not creatable", 409),
     errors.InputsRejected: Kind("inputs-rejected", "Inputs rejected", 409),
     errors.OutsideWorkspace: Kind("outside-workspace", "Outside of the workspace", 409),
+    errors.TokenExists: Kind("token-exists", "Token exists", 409),
+    errors.TokenProtected: Kind("token-protected", "Token protected", 409),
     errors.QueueFull: Kind("queue-full", "Queue full", 429),
+    errors.QuotaExceeded: Kind("quota-exceeded", "Quota exceeded", 429),
+    errors.RateLimited: Kind("rate-limited", "Rate limited", 429),
     errors.InvalidRequest: Kind("invalid-request", "Invalid request", 400),
     errors.Unauthenticated: Kind("unauthenticated", "Unauthenticated", 401),
     errors.Forbidden: Kind("forbidden", "Forbidden", 403),
@@ -86,7 +91,7 @@ def headers(error: Exception) -> dict[str, str]:
     """The header fields that belong to the error."""
     if isinstance(error, errors.Unauthenticated):
         return {"WWW-Authenticate": 'Bearer realm="runcast"'}
-    if isinstance(error, errors.QueueFull):
+    if isinstance(error, errors.TooMuch):
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, errors.MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}

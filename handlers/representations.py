@@ -11,6 +11,7 @@ from jobs.recipes import JobTypeInfo
 from jobs.service import LogPage, oldest_pending_seconds
 from jobs.store import JobCounts
 from jobs.templates import Template, TemplateCatalog
+from jobs.tokens import Token
 
 
 @dataclass(frozen=True)
@@ -130,4 +131,14 @@ def worker_json(worker: Worker) -> dict[str, Json]:
 
 
 def caller_json(caller: Caller) -> dict[str, Json]:
-    return {"name": caller.name, "scopes": sorted(caller.scopes)}
+    return {"name": caller.name, "scopes": sorted(caller.scopes), "expires_at": _time(caller.expires_at)}
+
+
+def token_json(token: Token) -> dict[str, Json]:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scopes": sorted(token.scopes),
+        "created_at": _time(token.created_at),
+        "expires_at": _time(token.expires_at),
+    }

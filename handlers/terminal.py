@@ -63,6 +63,19 @@ def table_of_jobs(jobs: Sequence[Mapping[str, Json]], *, console: Console) -> Ta
     return table
 
 
+def table_of_tokens(tokens: Sequence[Mapping[str, Json]]) -> Table:
+    """One line a token."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("NAME", "SCOPES", "CREATED", "EXPIRES", "ID"):
+        table.add_column(heading, no_wrap=True)
+    for token in tokens:
+        end = token["expires_at"]
+        ended = end and datetime.fromisoformat(end) <= datetime.now(UTC)
+        when = Text("expired", style="red") if ended else Text(local_time(end) if end else "never")
+        table.add_row(Text(token["name"]), Text(" ".join(token["scopes"])), age(token["created_at"]), when, token["id"])
+    return table
+
+
 def table_of_job(job: Mapping[str, Json], *, history: Sequence[Mapping[str, Json]]) -> Table:
     """Everything that is known of one job, and how it came about."""
     table = Table(box=None, show_header=False, pad_edge=False)

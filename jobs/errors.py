@@ -6,7 +6,8 @@ RuncastError
 │  ├─ ProjectNotFound      no such project in the workspace
 │  ├─ TemplateNotFound     no such template in the workspace
 │  ├─ AppNotFound          no such application in the project
-│  └─ TaskNotFound         no such operator task on this server
+│  ├─ TaskNotFound         no such operator task on this server
+│  └─ TokenNotFound        no such token (or revoked)
 ├─ Conflict
 │  ├─ JobEnded             the job has ended, so it cannot be cancelled
 │  ├─ JobActive            the job has not ended, so it cannot be retried
@@ -14,15 +15,20 @@ RuncastError
 │  ├─ ProjectExists        a project of that name is already there
 │  ├─ TemplateNotCreatable the template is a part of others, not a project
 │  ├─ InputsRejected       a task's inputs do not match its declared schema
-│  └─ OutsideWorkspace     a path leaves the workspace
-├─ QueueFull               too many jobs are pending
+│  ├─ OutsideWorkspace     a path leaves the workspace
+│  ├─ TokenExists          a token of that name is already there
+│  └─ TokenProtected       the data folder's own token cannot be revoked
+├─ TooMuch
+│  ├─ QueueFull            too many jobs are pending
+│  ├─ QuotaExceeded        the token has used up what it may use
+│  └─ RateLimited          too many calls in too short a time
 ├─ InvalidRequest          the request does not match the contract
 │  ├─ AddressNotFound      there is no such address
 │  ├─ MethodNotAllowed     the address does not know the method
 │  ├─ NotAcceptable        the answer is not to be had in that media type
 │  ├─ TooLarge             the body is too large
 │  └─ UnsupportedMediaType the body is not JSON
-├─ Unauthenticated         no token, or one that is not known
+├─ Unauthenticated         no token, or one that is not known (any more)
 ├─ Forbidden               the token lacks the scope
 ├─ OriginRefused           a page or host that is not allowed here
 ├─ Unavailable             the store, or every worker, is gone
@@ -99,6 +105,12 @@ class TaskNotFound(NotFound):
         self.task = task
 
 
+class TokenNotFound(NotFound):
+    def __init__(self, token_id: str) -> None:
+        super().__init__(f"There is no token {token_id}.")
+        self.token_id = token_id
+
+
 class Conflict(RuncastError):
     """The request is well formed, but contradicts how things are."""
 
@@ -149,12 +161,40 @@ class OutsideWorkspace(Conflict):
         self.path = path
 
 
-class QueueFull(RuncastError):
-    """Too many jobs are pending; `retry_after` is in seconds."""
+class TokenExists(Conflict):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is a token {name!r} already.", faults=_at("#/name", "already exists"))
+        self.name = name
+
+
+class TokenProtected(Conflict):
+    def __init__(self, name: str) -> None:
+        detail = "is the one in the data folder (or in RUNCAST_TOKEN); it cannot be revoked here, only replaced there"
+        super().__init__(f"The token {name!r} {detail}.")
+        self.name = name
+
+
+class TooMuch(RuncastError):
+    """Not now; `retry_after` (seconds) is when to try again."""
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QueueFull(TooMuch):
+    """Too many jobs are pending."""
 
     def __init__(self, pending: int, *, retry_after: int = 5) -> None:
-        super().__init__(f"{pending} jobs are pending already; try again later.")
-        self.retry_after = retry_after
+        super().__init__(f"{pending} jobs are pending already; try again later.", retry_after=retry_after)
+
+
+class QuotaExceeded(TooMuch):
+    """The token has used up what it may use: the message says of what."""
+
+
+class RateLimited(TooMuch):
+    """Too many calls in too short a time."""
 
 
 class InvalidRequest(RuncastError):

@@ -216,10 +216,12 @@ class Worker:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a call: the token's name, and what it may do."""
+    """Who makes a call: the token's name, what it may do, its id, and when it ends (Unix milliseconds; None for never)."""
 
     name: str
     scopes: frozenset[Scope]
+    token_id: str = ""
+    expires_at: int | None = None
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes

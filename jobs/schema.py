@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 
@@ -89,6 +90,10 @@ Index(
     postgresql_where=text("status = 'pending'"),
 )
 Index("jobs_by_key", jobs.c.concurrency_key, jobs.c.id, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE)
+# What each token has pending, and what it has logged. A log that still grows is not in the index, so that its growth costs nothing there.
+_PENDING, _ENDED = text("status = 'pending'"), text("ended_at IS NOT NULL")
+Index("jobs_pending_by_token", jobs.c.submitted_by, sqlite_where=_PENDING, postgresql_where=_PENDING)
+Index("jobs_logs_by_token", jobs.c.submitted_by, jobs.c.log_bytes, sqlite_where=_ENDED, postgresql_where=_ENDED)
 Index(
     "jobs_deleted",
     jobs.c.deleted_at,
@@ -157,7 +162,10 @@ tokens = Table(
     "tokens",
     metadata,
     Column("name", Text, primary_key=True),
+    Column("id", Text, nullable=False),
     Column("hash", Text, nullable=False, unique=True),
     Column("scopes", _Json, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    UniqueConstraint("id", name="tokens_by_id"),
 )

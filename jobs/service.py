@@ -17,6 +17,7 @@ from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, S
 from jobs.recipes import JobTypeInfo, Recipes
 from jobs.store import IdempotencyKey, JobCounts, JobFilter, NewJob, Store, Submitted
 from jobs.templates import Template, TemplateCatalog, load_templates
+from jobs.tokens import Tokens
 
 RAW_BYTES = 1 << 20
 PAGE_BYTES = 4 << 20
@@ -57,6 +58,7 @@ class JobPage:
 
 class Service:
     def __init__(self, store: Store, logs: Logs, recipes: Recipes, changes: Changes, *, max_pending: int) -> None:
+        self.tokens = Tokens(store.database)
         self._store = store
         self._logs = logs
         self._recipes = recipes

@@ -1,26 +1,47 @@
-"""Who may call: tokens, of which only hashes are stored."""
+"""Who may call: tokens, of which only hashes are stored. A token that has expired or was revoked is as good as none."""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import secrets
 import tempfile
 import time
+import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
 from jobs.clock import now_ms
 from jobs.database import Database
-from jobs.errors import OperatorError, Unauthenticated
+from jobs.errors import OperatorError, QuotaExceeded, TokenExists, TokenNotFound, TokenProtected, Unauthenticated
 from jobs.model import Caller, Scope
 from jobs.schema import tokens
 
 ADMIN = "admin"
+"""The name of the data folder's own token."""
+MOST = 1000
+"""Tokens that are kept at most."""
+PREFIX = "rc_"
+"""How a token begins, so that people and scanners of sources recognise one."""
 CACHE_SECONDS = 1.0
-"""A token that was just checked is not looked up again for so long."""
+"""A token that was just checked is not looked up again for so long. So much later it still counts in a process that did not revoke it."""
+UNKNOWN = "The token is not known here."
+EXPIRED = "The token has expired."
+
+
+@dataclass(frozen=True)
+class Token:
+    """What may be told of a token. Times are Unix milliseconds; without `expires_at` it never ends."""
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+    created_at: int
+    expires_at: int | None
 
 
 class Tokens:
@@ -31,27 +52,94 @@ class Tokens:
     def authenticate(self, token: str) -> Caller:
         """Raises Unauthenticated. Looks up a hash, so that the time it takes says nothing about how close a guess was."""
         digest = _digest(token)
-        known = self._recent.get(digest)
-        if known is not None and time.monotonic() < known[0]:
-            return known[1]
+        recent = self._recent.get(digest)
+        caller = recent[1] if recent is not None and time.monotonic() < recent[0] else self._look_up(digest)
+        if caller.expires_at is not None and caller.expires_at <= now_ms():
+            raise Unauthenticated(EXPIRED)
+        return caller
+
+    def _look_up(self, digest: str) -> Caller:
         query = select(tokens).where(tokens.c.hash == digest)
         row = self.database.read(lambda connection: connection.execute(query).one_or_none())
-        if row is None:
+        if row is None or not hmac.compare_digest(row.hash, digest):
             self._recent.pop(digest, None)
-            raise Unauthenticated("The token is not known here.")
-        caller = Caller(row.name, frozenset(Scope(scope) for scope in row.scopes))
+            raise Unauthenticated(UNKNOWN)
+        caller = Caller(row.name, frozenset(Scope(scope) for scope in row.scopes), row.id, row.expires_at)
+        if len(self._recent) > MOST:
+            self._recent.clear()
         self._recent[digest] = (time.monotonic() + CACHE_SECONDS, caller)
         return caller
 
-    def add(self, name: str, token: str, scopes: frozenset[Scope]) -> None:
-        """Store a token; one of the same name, or the same one by another name, is replaced."""
-        values = {"name": name, "hash": _digest(token), "scopes": sorted(scopes), "created_at": now_ms()}
+    def lasting(self) -> frozenset[str]:
+        """The ids of the tokens that have neither expired nor been revoked."""
+        query = select(tokens.c.id).where(or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now_ms()))
+        return frozenset(self.database.read(lambda connection: connection.execute(query).scalars().all()))
+
+    def create(self, name: str, *, scopes: frozenset[Scope], expires_in_seconds: int | None) -> tuple[Token, str]:
+        """A new token, and its secret, which nobody can tell again. The name of one that has expired is free.
+
+        Raises TokenExists, and QuotaExceeded when there are too many.
+        """
+        now, secret = now_ms(), make_secret()
+        expires_at = None if expires_in_seconds is None else now + 1000 * expires_in_seconds
+        token = Token(str(uuid.uuid4()), name, scopes, now, expires_at)
 
         def work(connection: Connection) -> None:
-            connection.execute(delete(tokens).where((tokens.c.name == name) | (tokens.c.hash == values["hash"])))
-            connection.execute(insert(tokens), values)
+            connection.execute(delete(tokens).where(tokens.c.name == name, tokens.c.expires_at <= now))
+            if connection.execute(select(tokens.c.id).where(tokens.c.name == name)).scalar() is not None:
+                raise TokenExists(name)
+            if connection.execute(select(func.count()).select_from(tokens)).scalar_one() >= MOST:
+                raise QuotaExceeded(f"This server keeps {MOST} tokens at most; revoke one first.")
+            connection.execute(insert(tokens), _row(token, secret))
 
         self.database.write(work)
+        return token, secret
+
+    def list(self) -> list[Token]:
+        """Every token by name, those that have expired too."""
+        rows = self.database.read(lambda connection: connection.execute(select(tokens).order_by(tokens.c.name)).all())
+        return [_to_token(row) for row in rows]
+
+    def revoke(self, token_id: str) -> Token:
+        """When it returns the token is refused here, and CACHE_SECONDS later by every process. Raises TokenNotFound and TokenProtected."""
+
+        def work(connection: Connection) -> Row[tuple[object, ...]]:
+            row = connection.execute(select(tokens).where(tokens.c.id == token_id)).one_or_none()
+            if row is None:
+                raise TokenNotFound(token_id)
+            if row.name == ADMIN:
+                raise TokenProtected(row.name)
+            connection.execute(delete(tokens).where(tokens.c.id == token_id))
+            return row
+
+        row = self.database.write(work)
+        self._recent.pop(row.hash, None)
+        return _to_token(row)
+
+    def add(self, name: str, secret: str, scopes: frozenset[Scope], *, expires_at: int | None = None) -> None:
+        """Store a token whose secret is given; the one of the same name gets it, and the same secret by another name goes."""
+
+        def work(connection: Connection) -> None:
+            values = {"hash": _digest(secret), "scopes": sorted(scopes), "expires_at": expires_at}
+            connection.execute(delete(tokens).where(tokens.c.name != name, tokens.c.hash == values["hash"]))
+            changed = connection.execute(update(tokens).where(tokens.c.name == name).values(**values))
+            if changed.rowcount == 0:
+                connection.execute(insert(tokens), _row(Token(str(uuid.uuid4()), name, scopes, now_ms(), expires_at), secret))
+
+        self.database.write(work)
+
+
+def make_secret() -> str:
+    """What a client shows to be let in: 256 random bits."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def _row(token: Token, secret: str) -> dict[str, object]:
+    return {**token.__dict__, "scopes": sorted(token.scopes), "hash": _digest(secret)}
+
+
+def _to_token(row: Row[tuple[object, ...]]) -> Token:
+    return Token(row.id, row.name, frozenset(Scope(scope) for scope in row.scopes), row.created_at, row.expires_at)
 
 
 def provide_admin_token(all_tokens: Tokens, *, given: str | None, file: Path) -> None:
@@ -67,7 +155,7 @@ def _read_or_make(file: Path) -> str:
             descriptor, made = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)  # mode 0600
             try:
                 with os.fdopen(descriptor, "w") as out:
-                    out.write(secrets.token_urlsafe(32) + "\n")
+                    out.write(make_secret() + "\n")
                 with suppress(FileExistsError):  # another server was faster
                     os.link(made, file)
             finally:

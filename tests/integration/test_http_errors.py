@@ -24,6 +24,11 @@ NOWHERE = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
 KEY = "the-one-key"
 TOKENS = {"reader": {Scope.READ}, "writer": {Scope.WRITE}, "admin": {Scope.ADMIN}}
 BUILD = {"type": "build", "params": {}}
+TOKEN_CALLS: tuple[tuple[str, str, Any], ...] = (
+    ("POST", "/tokens", {"name": "mine", "scopes": ["admin"]}),
+    ("GET", "/tokens", None),
+    ("DELETE", f"/tokens/{NOWHERE}", None),
+)
 WRITES = ("jobs", "job_events", "job_labels", "idempotency_keys", "log_chunks", "tokens")
 SIGNS_OF_LIFE = {"heartbeat", "process_group"}
 """Columns that a running job changes by itself."""
@@ -37,9 +42,10 @@ class Place:
     ended: str
     running: str
     pending: str
+    own_token: str
 
     def path(self, text: str) -> str:
-        return text.format(ended=self.ended, running=self.running, pending=self.pending, nowhere=NOWHERE)
+        return text.format(ended=self.ended, running=self.running, pending=self.pending, nowhere=NOWHERE, own_token=self.own_token)
 
 
 @dataclass(frozen=True)
@@ -236,9 +242,31 @@ MISTAKES = [
             "/templates/small_editor",
             "/stats",
             "/workers",
-            "/whoami",
         )
     ),
+    *(scope(method, path, token, json=body) for token in ("reader", "writer") for method, path, body in TOKEN_CALLS),
+    body("token without scopes", {"name": "x", "scopes": []}, "#/scopes", path="/tokens"),
+    body("token with a scope twice", {"name": "x", "scopes": ["admin", "admin"]}, "#/scopes", path="/tokens"),
+    body("token with an unknown scope", {"name": "x", "scopes": ["root"]}, "#/scopes/0", path="/tokens"),
+    body("token with a name that is none", {"name": "-x\x1b", "scopes": ["admin"]}, "#/name", path="/tokens"),
+    body(
+        "token that ends before it begins",
+        {"name": "x", "scopes": ["admin"], "expires_in_seconds": 0},
+        "#/expires_in_seconds",
+        path="/tokens",
+    ),
+    body("token whose secret the client chooses", {"name": "x", "scopes": ["admin"], "token": "x"}, "#/token", path="/tokens"),
+    Mistake(
+        "token: of a name that is there",
+        "POST",
+        "/tokens",
+        409,
+        "token-exists",
+        (("body", "#/name"),),
+        json=TOKEN_CALLS[0][2] | {"name": "reader"},
+    ),
+    Mistake("token: unknown, to revoke", "DELETE", f"/tokens/{NOWHERE}", 404, "token-not-found"),
+    Mistake("token: of the server itself, to revoke", "DELETE", "/tokens/{own_token}", 409, "token-protected"),
     # How things are
     refused("unknown project", {"type": "build", "params": {"project": "nothing"}}, 404, "project-not-found", "#/params/project"),
     refused(
@@ -300,7 +328,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         workspace = server.folder / "data" / "workspace"
         (workspace / "way_out").symlink_to("/etc")
         (workspace / "loop").symlink_to("loop")
-        yield Place(server, ended, running, pending)
+        own_token = next(token["id"] for token in server.call("GET", "/tokens").json()["tokens"] if token["name"] == "admin")
+        yield Place(server, ended, running, pending, own_token)
 
 
 def add_tokens(server: RunningServer) -> None:
@@ -328,7 +357,8 @@ def test_the_table_has_every_problem_that_a_single_request_can_meet() -> None:
     documented = set(Contract.load().openapi["components"]["schemas"]["ProblemType"]["enum"])
     here = {f"urn:runcast:problem:{mistake.problem}" for mistake in MISTAKES}
     # These need a server that is full, broken, idle or called from elsewhere; the one of a failed job is no answer.
-    elsewhere = {f"urn:runcast:problem:{name}" for name in ("queue-full", "internal-error", "unavailable", "origin-refused", "job-failed")}
+    names = ("queue-full", "quota-exceeded", "rate-limited", "internal-error", "unavailable", "origin-refused", "job-failed")
+    elsewhere = {f"urn:runcast:problem:{name}" for name in names}
     assert documented == here | elsewhere
 
 
