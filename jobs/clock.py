@@ -14,7 +14,7 @@ def now_ms() -> int:
 def to_rfc3339(ms: int) -> str:
     """`2026-11-23T09:00:00.250Z`."""
     seconds, rest = divmod(ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03d}Z"  # `strftime` writes the year 999 with three digits
 
 
 def from_rfc3339(text: str) -> int:
