@@ -29,6 +29,7 @@ CONTRACTS = (ROOT / "openapi" / "jobs.yaml", ROOT / "openapi" / "jobs.asyncapi.y
 NOT_SOURCES = frozenset({"node_modules", "dist", "generated", "__pycache__"})
 STEPS = (
     ("scripts/generate.mjs",),
+    ("node_modules/typescript/bin/tsc", "-p", "client"),
     ("node_modules/typescript/bin/tsc", "--noEmit"),
     ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn"),
 )

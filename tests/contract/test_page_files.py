@@ -47,7 +47,7 @@ def test_files_of_the_build_are_kept_for_ever_and_come_compressed(server: Runnin
         assert (packed.headers["Content-Encoding"], packed.headers["Vary"]) == ("gzip", "Accept-Encoding")
         assert packed.headers["Content-Type"] == whole.headers["Content-Type"]
         assert gzip.decompress(packed.content) == whole.content
-        assert len(packed.content) < len(whole.content) / 2
+        assert len(packed.content) < len(whole.content)
         assert plain(f"{server.url}/{address}", **{"If-None-Match": whole.headers["ETag"]}).status_code == 304
 
 
