@@ -182,6 +182,7 @@ class Leases:
         def work(connection: Connection) -> None:
             if not end_job(connection, lease.job_id, lease.word, outcome):
                 raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
+            reached("end.stored")
 
         self.database.write(work)
 

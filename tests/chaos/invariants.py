@@ -190,4 +190,5 @@ def hold_at_rest(findings: Findings, server: RunningServer) -> None:
         server.session.close()
         eventually(lambda: not connections(), "the API lets go of its clients", seconds=10)
     except AssertionError:
-        findings.broken.append(f"{len(connections())} connections are left open")
+        findings.broken.append(f"these connections are left open: {connections()}")
+        print(findings.broken[-1]); import subprocess; subprocess.run(["ss","-tnp"])
