@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from jobs.clock import to_rfc3339
 from jobs.model import Caller, Job, JobEvent, Json, Status, Worker
+from jobs.overview import JobCounts
 from jobs.recipes import JobTypeInfo
 from jobs.service import LogPage, oldest_pending_seconds
-from jobs.store import JobCounts
 from jobs.templates import Template, TemplateCatalog
 from jobs.tokens import Token
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 BUSY_SECONDS = 10.0
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 """The newest of `migrations/versions`; kept here because importing Alembic costs more than all else at start."""
 
 

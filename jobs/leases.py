@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, insert, select, update
 
 from jobs.clock import now_ms
 from jobs.database import Database
 from jobs.errors import LeaseLost
 from jobs.fault_points import reached
 from jobs.model import Json, Reason, Status, Submission
-from jobs.schema import jobs, workers
-from jobs.store import transition
+from jobs.schema import in_status, jobs, workers
+from jobs.store import blocked, served_queues, transition
 
 FORGOTTEN_MS = 24 * 3600 * 1000
 
@@ -80,7 +80,7 @@ class Leases:
     def claim(self, *, worker_id: str, host: str, queues: Sequence[str], slots: int) -> list[Lease]:
         """Take as many pending jobs as there are free slots: higher priority first, then oldest, one of each concurrency key."""
 
-        def find(connection: Connection) -> Row[tuple[str, int]] | None:
+        def find(connection: Connection) -> Row[Any] | None:
             return _claimable(connection, queues=queues) if _busy(connection, worker_id) < slots else None
 
         def work(connection: Connection) -> list[Lease]:
@@ -120,7 +120,7 @@ class Leases:
 
     def held(self) -> list[Held]:
         """Every running job."""
-        query = select(jobs).where(jobs.c.status == Status.RUNNING)
+        query = select(jobs).where(in_status(jobs, Status.RUNNING))
         return self.database.read(lambda connection: [_to_held(row) for row in connection.execute(query)])
 
     def lose(self, held: Held) -> Status | None:
@@ -139,7 +139,7 @@ class Leases:
             "cancel_requested_at": func.coalesce(jobs.c.cancel_requested_at, now_ms()),
             "cancel_reason": func.coalesce(jobs.c.cancel_reason, Reason.SERVER_SHUTDOWN.value),
         }
-        query = update(jobs).where(jobs.c.worker_id == worker_id, jobs.c.status == Status.RUNNING).values(**values)
+        query = update(jobs).where(jobs.c.worker_id == worker_id, in_status(jobs, Status.RUNNING)).values(**values)
         self.database.write(lambda connection: connection.execute(query))
 
     def running(self, worker_id: str) -> int:
@@ -223,29 +223,22 @@ def _busy(connection: Connection, worker_id: str) -> int:
     return connection.execute(_BUSY, {"worker_id": worker_id}).scalar_one()
 
 
-def _claimable(connection: Connection, *, queues: Sequence[str]) -> Row[tuple[str, int]] | None:
+def _claimable(connection: Connection, *, queues: Sequence[str]) -> Row[Any] | None:
     """The next job to run; None when there is none, or all have to wait for others."""
-    return connection.execute(_CLAIMABLE, {"queues": list(queues)}).one_or_none()
-
-
-def _next_job() -> Select[tuple[str, int]]:
-    ahead = jobs.alias("ahead")
-    blocked = exists().where(
-        ahead.c.concurrency_key == jobs.c.concurrency_key,
-        or_(ahead.c.status == Status.RUNNING, and_(ahead.c.status == Status.PENDING, ahead.c.id < jobs.c.id)),
-    )
-    served = jobs.c.queue.in_(bindparam("queues", expanding=True))
-    return (
-        select(jobs.c.id, jobs.c.attempt)
-        .where(jobs.c.status == Status.PENDING, served, or_(jobs.c.concurrency_key.is_(None), ~blocked))
-        .order_by(jobs.c.priority.desc(), jobs.c.id)
-        .limit(1)
-    )
+    served = sorted(served_queues(connection).union(queues))
+    found = [connection.execute(_CLAIMABLE, {"queue": queue, "served": served}).one_or_none() for queue in queues]
+    return min((row for row in found if row is not None), key=lambda row: (-row.priority, row.id), default=None)
 
 
 # Asked after every change of the store, and putting such statements together costs more than running them.
-_CLAIMABLE = _next_job()
-_BUSY = select(func.count()).where(jobs.c.worker_id == bindparam("worker_id"), jobs.c.status == Status.RUNNING)
+# One queue at a time, so that the index gives the jobs in their order.
+_CLAIMABLE: Select[Any] = (
+    select(jobs.c.id, jobs.c.attempt, jobs.c.priority)
+    .where(in_status(jobs, Status.PENDING), jobs.c.queue == bindparam("queue"), ~blocked())
+    .order_by(jobs.c.priority.desc(), jobs.c.id)
+    .limit(1)
+)
+_BUSY = select(func.count()).where(jobs.c.worker_id == bindparam("worker_id"), in_status(jobs, Status.RUNNING))
 
 
 def _hand_out(connection: Connection, job_id: str, *, attempt: int, worker_id: str, host: str) -> Lease:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select
 
 from jobs.database import Database
 from jobs.errors import JobNotFound
@@ -44,22 +44,33 @@ class Logs:
         dropped = None if row.dropped_first is None else (row.dropped_first, row.dropped_last)
         return LogState(row.log_lines, dropped, Status(row.status) in ENDED)
 
-    def chunks(self, job_id: str, *, after_seq: int = 0, max_bytes: int = 1 << 20) -> list[LogChunk]:
-        """The chunks that hold the lines after `after_seq`, cut to those lines, up to about `max_bytes`."""
+    def chunks(self, job_id: str, *, after_seq: int = 0, max_bytes: int = 1 << 20, stream: Stream | None = None) -> list[LogChunk]:
+        """The chunks (of one stream, if it is given) that hold the lines after `after_seq`, cut to those lines, up to about `max_bytes`."""
 
         def work(connection: Connection) -> list[LogChunk]:
-            start = select(log_chunks.c.first_seq).where(log_chunks.c.job_id == job_id, log_chunks.c.first_seq <= after_seq + 1)
+            wanted = _of(job_id, stream)
+            start = select(log_chunks.c.first_seq).where(*wanted, log_chunks.c.first_seq <= after_seq + 1)
             first = connection.execute(start.order_by(log_chunks.c.first_seq.desc()).limit(1)).scalar() or 0
-            query = (
-                select(log_chunks).where(log_chunks.c.job_id == job_id, log_chunks.c.first_seq >= first).order_by(log_chunks.c.first_seq)
-            )
+            query = select(log_chunks).where(*wanted, log_chunks.c.first_seq >= first).order_by(log_chunks.c.first_seq)
             return list(_take(connection.execute(query.limit(512)), after_seq=after_seq, max_bytes=max_bytes))
 
         return self.database.read(work)
 
-    def tail(self, job_id: str, count: int) -> int:
-        """The `after_seq` that leaves the last `count` lines. Raises JobNotFound."""
-        return max(0, self.state(job_id).lines - count)
+    def tail(self, job_id: str, count: int, *, stream: Stream | None = None) -> int:
+        """The `after_seq` that leaves the last `count` lines (of one stream, if it is given). Raises JobNotFound."""
+        if stream is None:
+            return max(0, self.state(job_id).lines - count)
+        query = select(log_chunks.c.first_seq, log_chunks.c.lines).where(*_of(job_id, stream))
+        newest = query.order_by(log_chunks.c.first_seq.desc()).limit(count)
+        for first_seq, lines in self.database.read(lambda connection: connection.execute(newest).all()):
+            if lines >= count:
+                return int(first_seq - 1 + lines - count)
+            count -= lines
+        return 0
+
+
+def _of(job_id: str, stream: Stream | None) -> list[ColumnElement[bool]]:
+    return [log_chunks.c.job_id == job_id, *([] if stream is None else [log_chunks.c.stream == stream])]
 
 
 def _take(rows: Iterable[Row[Any]], *, after_seq: int, max_bytes: int) -> Iterator[LogChunk]:

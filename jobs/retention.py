@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Select, case, delete, func, select
 
+from jobs import overview
 from jobs.clock import now_ms
 from jobs.database import Database
 from jobs.model import ENDED
@@ -31,7 +32,7 @@ class Retention:
         # Found before the write, which others wait for, begins: what has ended stays so.
         doomed = self.database.read(self._doomed)
         if doomed:
-            self.database.write(lambda connection: connection.execute(delete(jobs).where(jobs.c.id.in_(doomed))), durable=False)
+            self.database.write(lambda connection: _remove(connection, doomed), durable=False)
         return len(doomed)
 
     def _doomed(self, connection: Connection) -> list[str]:
@@ -48,7 +49,6 @@ class Retention:
         return batch
 
     def _ended(self) -> Select[tuple[str, int]]:
-        # By `ended_at`, which is null as long as a job is active: by `status`, SQLite would read all that have ended.
         return select(jobs.c.id, self._kept.label("kept")).where(jobs.c.ended_at.is_not(None))
 
     def _gone(self) -> Select[tuple[str, int]]:
@@ -57,13 +57,11 @@ class Retention:
         return self._ended().where(jobs.c.deleted_at < seen, jobs.c.ended_at < seen).limit(self.BATCH)
 
     def _old(self) -> Select[tuple[str, int]]:
-        before = now_ms() - self.max_age_ms
-        # What ended then was created before, and that has an index.
-        return self._ended().where(jobs.c.created_at < before, jobs.c.ended_at < before).limit(self.BATCH)
+        return self._ended().where(jobs.c.ended_at < now_ms() - self.max_age_ms).limit(self.BATCH)
 
     def _surplus(self, connection: Connection) -> Select[tuple[str, int]]:
-        count = connection.execute(select(func.count()).where(jobs.c.status.in_(sorted(ENDED)))).scalar_one()
-        return self._oldest(max(0, count - self.max_jobs))
+        counted = overview.counts(connection).by_status
+        return self._oldest(max(0, sum(counted[status] for status in ENDED) - self.max_jobs))
 
     def _too_large(self, connection: Connection) -> Select[tuple[str, int]]:
         surplus = (connection.execute(select(func.sum(self._kept)).where(jobs.c.ended_at.is_not(None))).scalar() or 0) - self.max_bytes
@@ -79,3 +77,8 @@ class Retention:
 
     def _oldest(self, count: int) -> Select[tuple[str, int]]:
         return self._ended().order_by(jobs.c.id).limit(min(count, self.BATCH))
+
+
+def _remove(connection: Connection, doomed: list[str]) -> None:
+    removed = connection.execute(delete(jobs).where(jobs.c.id.in_(doomed)).returning(jobs.c.status, jobs.c.type, jobs.c.deleted_at))
+    overview.note_removed(connection, [(row.status, row.type) for row in removed if row.deleted_at is None])

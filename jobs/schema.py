@@ -10,8 +10,10 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
+    FromClause,
     Index,
     Integer,
     LargeBinary,
@@ -19,6 +21,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
+    or_,
     text,
 )
 
@@ -27,6 +31,12 @@ metadata = MetaData()
 # SQLite gives an INTEGER PRIMARY KEY to new rows by itself, but not a BIGINT one.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 _Json = JSON(none_as_null=True)
+
+
+def in_status(table: FromClause, *statuses: str) -> ColumnElement[bool]:
+    """The condition in the words of the partial indexes: SQLite does not take one for a value that is only given with the query."""
+    return or_(*(table.c.status == literal_column(f"'{status}'") for status in statuses))
+
 
 jobs = Table(
     "jobs",
@@ -76,22 +86,25 @@ jobs = Table(
     Column("supervisor", _Json),
     Column("process_group", Integer),
 )
-Index("jobs_by_status", jobs.c.status, jobs.c.id)
-Index("jobs_by_type", jobs.c.type, jobs.c.id)
-Index("jobs_by_project", jobs.c.project, jobs.c.id)
-Index("jobs_by_created", jobs.c.created_at)
-_ACTIVE = text("status IN ('pending', 'running')")
+_PENDING, _RUNNING = text("status = 'pending'"), text("status = 'running'")
+_ENDED, _LISTED = text("ended_at IS NOT NULL"), text("deleted_at IS NULL")
+# A page of the list is the ends of a few ranges of these, one for each status and type that is wanted; see `overview.py`.
+Index("jobs_listed", jobs.c.status, jobs.c.type, jobs.c.id, sqlite_where=_LISTED, postgresql_where=_LISTED)
+Index("jobs_of_project", jobs.c.project, jobs.c.status, jobs.c.type, jobs.c.id, sqlite_where=_LISTED, postgresql_where=_LISTED)
+# With the key, so that those which it blocks are passed over without a look at their rows.
 Index(
     "jobs_to_claim",
     jobs.c.queue,
     jobs.c.priority.desc(),
     jobs.c.id,
-    sqlite_where=text("status = 'pending'"),
-    postgresql_where=text("status = 'pending'"),
+    jobs.c.concurrency_key,
+    sqlite_where=_PENDING,
+    postgresql_where=_PENDING,
 )
-Index("jobs_by_key", jobs.c.concurrency_key, jobs.c.id, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE)
+Index("jobs_by_key", jobs.c.concurrency_key, jobs.c.queue, jobs.c.id, sqlite_where=_PENDING, postgresql_where=_PENDING)
+Index("jobs_running", jobs.c.worker_id, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+Index("jobs_ended", jobs.c.ended_at, jobs.c.log_bytes, sqlite_where=_ENDED, postgresql_where=_ENDED)
 # What each token has pending, and what it has logged. A log that still grows is not in the index, so that its growth costs nothing there.
-_PENDING, _ENDED = text("status = 'pending'"), text("ended_at IS NOT NULL")
 Index("jobs_pending_by_token", jobs.c.submitted_by, sqlite_where=_PENDING, postgresql_where=_PENDING)
 Index("jobs_logs_by_token", jobs.c.submitted_by, jobs.c.log_bytes, sqlite_where=_ENDED, postgresql_where=_ENDED)
 Index(
@@ -106,8 +119,23 @@ job_labels = Table(
     metadata,
     Column("label", Text, primary_key=True),
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    # As the job has them, so that jobs with a label are listed as fast as all are.
+    Column("status", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("project", Text),
 )
 Index("job_labels_by_job", job_labels.c.job_id)
+Index("job_labels_listed", job_labels.c.label, job_labels.c.status, job_labels.c.type, job_labels.c.job_id)
+Index("job_labels_of_project", job_labels.c.label, job_labels.c.project, job_labels.c.status, job_labels.c.type, job_labels.c.job_id)
+
+# How many jobs there are that were not deleted, kept with every change.
+job_counts = Table(
+    "job_counts",
+    metadata,
+    Column("status", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("jobs", BigInteger, nullable=False),
+)
 
 job_events = Table(
     "job_events",
@@ -134,6 +162,7 @@ log_chunks = Table(
     Column("stream", Text, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
+Index("log_chunks_by_stream", log_chunks.c.job_id, log_chunks.c.stream, log_chunks.c.first_seq, log_chunks.c.lines)
 
 idempotency_keys = Table(
     "idempotency_keys",

@@ -14,8 +14,9 @@ from jobs.errors import JobNotFound, TemplateNotFound, Unavailable
 from jobs.fence import Workspace
 from jobs.logs import Logs
 from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, Submission, Worker
+from jobs.overview import JobCounts, JobFilter
 from jobs.recipes import JobTypeInfo, Recipes
-from jobs.store import IdempotencyKey, JobCounts, JobFilter, NewJob, Store, Submitted
+from jobs.store import IdempotencyKey, NewJob, Store, Submitted
 from jobs.templates import Template, TemplateCatalog, load_templates
 from jobs.tokens import Tokens
 
@@ -126,21 +127,25 @@ class Service:
         self._store.get(job_id)
         # The state first: what it calls complete is all in the chunks that are read after it.
         state = self._logs.state(job_id)
-        seq = max(0, state.lines - tail) if tail else after_seq
+        seq = self._logs.tail(job_id, tail, stream=stream) if tail else after_seq
         limit = tail or limit
         lines: list[LogLine] = []
         room = PAGE_BYTES
-        while len(lines) < limit and room > 0 and (chunks := self._logs.chunks(job_id, after_seq=seq, max_bytes=1 << 18)):
+        while len(lines) < limit and room > 0:
+            chunks = self._logs.chunks(job_id, after_seq=seq, max_bytes=1 << 18, stream=stream)
+            if not chunks:
+                seq = max(seq, state.lines)  # what else was there is of the other stream
+                break
             for chunk in chunks:
-                seq = _take_lines(chunk, lines, limit=limit, stream=stream, last=seq)
-                room -= len(chunk.data) if stream in (None, chunk.stream) else 0
+                seq = _take_lines(chunk, lines, limit=limit, last=seq)
+                room -= len(chunk.data)
         return LogPage(lines, seq + 1, state.complete and seq >= state.lines, state.dropped)
 
     def raw_log(self, job_id: str, *, after_seq: int, tail: int | None, stream: Stream | None, follow: bool) -> Iterator[bytes]:
         """The log as it was written; with `follow`, until the job ends. Raises JobNotFound before the first byte."""
         self._store.get(job_id)
         lines = self._logs.state(job_id).lines
-        seq = max(0, lines - tail) if tail else after_seq
+        seq = self._logs.tail(job_id, tail, stream=stream) if tail else after_seq
         return self._raw_log(job_id, seq, stream, until=None if follow else lines)
 
     def _raw_log(self, job_id: str, seq: int, stream: Stream | None, *, until: int | None) -> Iterator[bytes]:
@@ -195,10 +200,8 @@ class Service:
             raise Unavailable("No worker is alive.")
 
 
-def _take_lines(chunk: LogChunk, lines: list[LogLine], *, limit: int, stream: Stream | None, last: int) -> int:
-    """Append the chunk's lines until there are `limit`; gives the number of the last line that was looked at."""
-    if stream is not None and chunk.stream is not stream:
-        return last if len(lines) >= limit else chunk.next_seq - 1
+def _take_lines(chunk: LogChunk, lines: list[LogLine], *, limit: int, last: int) -> int:
+    """Append the chunk's lines until there are `limit`; gives the number of the last line that was taken."""
     for seq, text in enumerate(chunk.texts(), chunk.first_seq):
         if len(lines) >= limit:
             return last

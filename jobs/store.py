@@ -5,15 +5,12 @@ Every change of a job's status goes through `transition`, so that it is legal an
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import uuid_utils
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
     Row,
@@ -32,6 +29,7 @@ from sqlalchemy import (
     update,
 )
 
+from jobs import overview
 from jobs.clock import now_ms
 from jobs.database import Database
 from jobs.errors import IdempotencyConflict, JobActive, JobEnded, JobNotFound, QueueFull
@@ -50,7 +48,8 @@ from jobs.model import (
     Worker,
     sources,
 )
-from jobs.schema import idempotency_keys, job_events, job_labels, jobs, workers
+from jobs.overview import JobCounts, JobFilter
+from jobs.schema import idempotency_keys, in_status, job_events, jobs, workers
 
 WORKER_ALIVE_MS = 15_000
 """A worker that gave no sign for so long counts as gone."""
@@ -81,29 +80,11 @@ class Submitted:
     replayed: bool
 
 
-@dataclass(frozen=True)
-class JobFilter:
-    status: Sequence[str] = ()
-    type: Sequence[str] = ()
-    project: str | None = None
-    labels: Sequence[str] = ()
-    since: int | None = None
-    until: int | None = None
-
-
-@dataclass(frozen=True)
-class JobCounts:
-    by_status: Mapping[str, int]
-    by_type: Mapping[str, int]
-    oldest_pending_ms: int | None
-
-
 class Store:
     """Reads give jobs as they are now; a deleted job is not found, even while it is still ending."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._pending = PendingCount()
 
     # -- what clients change ------------------------------------------------------------------------------------------
 
@@ -114,7 +95,7 @@ class Store:
         def work(connection: Connection) -> Submitted:
             if idempotency and (earlier := _find_replay(connection, idempotency)):
                 return Submitted(_get(connection, earlier), replayed=True)
-            self._pending.add(connection, max_pending)
+            _check_room(connection, max_pending)
             _insert_job(connection, job_id, new)
             if idempotency:
                 values = {"owner": idempotency.owner, "key": idempotency.key, "body_hash": idempotency.body_hash, "job_id": job_id}
@@ -155,7 +136,9 @@ class Store:
 
         def work(connection: Connection) -> None:
             _cancel(connection, _get(connection, job_id), by=by, force=False)
-            connection.execute(update(jobs).where(jobs.c.id == job_id).values(deleted_at=now_ms()))
+            hidden = update(jobs).where(jobs.c.id == job_id).values(deleted_at=now_ms()).returning(jobs.c.type, jobs.c.status)
+            row = connection.execute(hidden).one()
+            overview.note_deleted(connection, job_id, type=row.type, status=row.status)
             connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job_id == job_id))
 
         self.database.write(work)
@@ -175,20 +158,21 @@ class Store:
 
     def find(self, job_id: str) -> Job | None:
         """The job even if it was deleted, as long as its rows are there: for those who watched it."""
-        row = self.database.read(lambda connection: connection.execute(_FIND_ANY, {"job_id": job_id, **_alive()}).one_or_none())
-        return None if row is None else to_job(row)
+        return self.database.read(lambda connection: next(iter(_found(connection, _FIND_ANY, {"job_id": job_id})), None))
 
     def list_jobs(self, wanted: JobFilter, *, limit: int, cursor: str | None = None) -> list[Job]:
         """Newest first, after `cursor` (the id of the last job seen)."""
-        query = _filtered(wanted).order_by(jobs.c.id.desc()).limit(limit)
-        if cursor:
-            query = query.where(jobs.c.id < cursor)
-        return self.database.read(lambda connection: [to_job(row) for row in connection.execute(query, _alive())])
+
+        def work(connection: Connection) -> list[Job]:
+            ids = overview.page(connection, wanted, limit=limit, cursor=cursor)
+            return sorted(_found(connection, _JOBS.where(jobs.c.id.in_(ids))), key=lambda job: job.id, reverse=True)
+
+        return self.database.read(work)
 
     def active(self) -> list[Job]:
         """Every running job, deleted or not."""
-        query = _JOBS.where(jobs.c.status == Status.RUNNING)
-        return self.database.read(lambda connection: [to_job(row) for row in connection.execute(query, _alive())])
+        query = _JOBS.where(in_status(jobs, Status.RUNNING))
+        return self.database.read(lambda connection: _found(connection, query))
 
     def events(self, job_id: str) -> list[JobEvent]:
         """A job's history, oldest first. Raises JobNotFound."""
@@ -211,18 +195,10 @@ class Store:
         return self.database.read(lambda connection: connection.execute(select(func.max(job_events.c.cursor))).scalar() or 0)
 
     def counts(self) -> JobCounts:
-        def work(connection: Connection) -> JobCounts:
-            oldest = select(func.min(jobs.c.created_at)).where(jobs.c.status == Status.PENDING)
-            return JobCounts(
-                by_status=_counted(connection, jobs.c.status, Status),
-                by_type=_counted(connection, jobs.c.type, JobType),
-                oldest_pending_ms=connection.execute(oldest).scalar(),
-            )
-
-        return self.database.read(work)
+        return self.database.read(overview.counts)
 
     def workers(self) -> list[Worker]:
-        busy = select(func.count()).where(jobs.c.worker_id == workers.c.id, jobs.c.status == Status.RUNNING).scalar_subquery()
+        busy = select(func.count()).where(jobs.c.worker_id == workers.c.id, in_status(jobs, Status.RUNNING)).scalar_subquery()
         query = select(workers, busy.label("busy_slots")).order_by(workers.c.id)
         alive_since = now_ms() - WORKER_ALIVE_MS
         return self.database.read(lambda connection: [_to_worker(row, alive_since) for row in connection.execute(query)])
@@ -249,9 +225,12 @@ def transition(
     if held_by is not None:
         guard.append(jobs.c.lease == held_by)
     changed = update(jobs).where(*guard).values(status=target, previous_status=jobs.c.status, reason=reason, **values)
-    row = connection.execute(changed.returning(jobs.c.previous_status, jobs.c.attempt)).one_or_none()
+    told = (jobs.c.previous_status, jobs.c.attempt, jobs.c.type, jobs.c.labels, jobs.c.deleted_at)
+    row = connection.execute(changed.returning(*told)).one_or_none()
     if row is None:
         return False
+    if row.deleted_at is None:
+        overview.note_status(connection, job_id, type=row.type, previous=row.previous_status, status=target, labelled=bool(row.labels))
     _write_history(connection, job_id, status=target, previous=row.previous_status, reason=reason, attempt=row.attempt, cause=cause)
     return True
 
@@ -287,11 +266,11 @@ def _insert_job(connection: Connection, job_id: str, new: NewJob) -> None:
         "project": new.project,
         "submitted_by": new.submitted_by,
         "retry_of": new.retry_of,
-        "created_at": now_ms(),
+        # What the id says, so that a list is in the order of both and times are looked up by ids.
+        "created_at": overview.created_ms(job_id),
     }
     connection.execute(insert(jobs), values)
-    if wanted.labels:
-        connection.execute(insert(job_labels), [{"label": label, "job_id": job_id} for label in wanted.labels])
+    overview.note_new(connection, job_id, type=wanted.type, project=new.project, labels=wanted.labels)
     cause = f"retry of {new.retry_of} by {new.submitted_by}" if new.retry_of else f"submitted by {new.submitted_by}"
     _write_history(connection, job_id, status=Status.PENDING, previous=None, reason=None, attempt=0, cause=cause)
 
@@ -323,76 +302,62 @@ def _find_replay(connection: Connection, wanted: IdempotencyKey) -> str | None:
     return str(found.job_id)
 
 
-class PendingCount:
-    """How many jobs are pending: counted anew when the last count is old or near the limit, else known from what was submitted since."""
-
-    SECONDS = 0.25
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._counted = -math.inf
-
-    def add(self, connection: Connection, limit: int) -> None:
-        """One more. Raises QueueFull."""
-        now = time.monotonic()
-        if now > self._counted + self.SECONDS or self._count > limit * 0.9 - 100:
-            self._count = connection.execute(select(func.count()).where(jobs.c.status == Status.PENDING)).scalar_one()
-            self._counted = now
-        if self._count >= limit:
-            raise QueueFull(self._count)
-        self._count += 1
+def _check_room(connection: Connection, limit: int) -> None:
+    """Raises QueueFull."""
+    if (count := overview.pending(connection)) >= limit:
+        raise QueueFull(count)
 
 
 # -- reads ----------------------------------------------------------------------------------------------------------------
 
 
-def _waiting_for() -> ColumnElement[Any]:
-    ahead = jobs.alias("ahead")
-    blocked = exists().where(
+def blocked() -> ColumnElement[bool]:
+    """Whether a pending job has to wait for another one of its concurrency key: one that runs, or one before it that can run.
+
+    `served` names the queues that have a living worker: what waits in another one cannot run, and so blocks nobody.
+    """
+    other, ahead = jobs.alias("other"), jobs.alias("ahead")
+    running = select(other.c.concurrency_key).where(in_status(other, Status.RUNNING), other.c.concurrency_key.is_not(None))
+    before = exists().where(
+        in_status(ahead, Status.PENDING),
         ahead.c.concurrency_key == jobs.c.concurrency_key,
-        or_(ahead.c.status == Status.RUNNING, and_(ahead.c.status == Status.PENDING, ahead.c.id < jobs.c.id)),
+        ahead.c.queue.in_(bindparam("served", expanding=True)),
+        ahead.c.id < jobs.c.id,
     )
-    served = exists().where(workers.c.heartbeat_at > bindparam("alive_since"), workers.c.queues.like(literal("%,") + jobs.c.queue + ",%"))
+    return and_(jobs.c.concurrency_key.is_not(None), or_(jobs.c.concurrency_key.in_(running), before))
+
+
+def served_queues(connection: Connection) -> set[str]:
+    """The queues that have a living worker."""
+    rows = connection.execute(_ALIVE, {"alive_since": now_ms() - WORKER_ALIVE_MS}).scalars()
+    return {queue for queues in rows for queue in _names(queues)}
+
+
+def _waiting_for() -> ColumnElement[Any]:
     return case(
         (jobs.c.status != Status.PENDING, null()),
-        (and_(jobs.c.concurrency_key.is_not(None), blocked), WaitingFor.CONCURRENCY_KEY.value),
-        (~served, WaitingFor.WORKER.value),
+        (blocked(), WaitingFor.CONCURRENCY_KEY.value),
+        (jobs.c.queue.not_in(bindparam("served", expanding=True)), WaitingFor.WORKER.value),
         else_=WaitingFor.SLOT.value,
     ).label("waiting_for")
 
 
+_ALIVE = select(workers.c.queues).where(workers.c.heartbeat_at > bindparam("alive_since"))
 _JOBS: Select[Any] = select(jobs, _waiting_for())
 _FIND_ANY = _JOBS.where(jobs.c.id == bindparam("job_id"))
 _FIND = _FIND_ANY.where(jobs.c.deleted_at.is_(None))
 _EXISTS = select(jobs.c.id).where(jobs.c.id == bindparam("job_id"), jobs.c.deleted_at.is_(None))
 
 
-def _alive() -> dict[str, int]:
-    return {"alive_since": now_ms() - WORKER_ALIVE_MS}
+def _found(connection: Connection, query: Select[Any], values: Mapping[str, Any] | None = None) -> list[Job]:
+    served = sorted(served_queues(connection))
+    return [to_job(row) for row in connection.execute(query, {**(values or {}), "served": served})]
 
 
 def _get(connection: Connection, job_id: str) -> Job:
-    row = connection.execute(_FIND, {"job_id": job_id, **_alive()}).one_or_none()
-    if row is None:
-        raise JobNotFound(job_id)
-    return to_job(row)
-
-
-def _filtered(wanted: JobFilter) -> Select[Any]:
-    query = _JOBS.where(jobs.c.deleted_at.is_(None))
-    if wanted.status:
-        query = query.where(jobs.c.status.in_(wanted.status))
-    if wanted.type:
-        query = query.where(jobs.c.type.in_(wanted.type))
-    if wanted.project is not None:
-        query = query.where(jobs.c.project == wanted.project)
-    for label in wanted.labels:
-        query = query.where(jobs.c.id.in_(select(job_labels.c.job_id).where(job_labels.c.label == label)))
-    if wanted.since is not None:
-        query = query.where(jobs.c.created_at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(jobs.c.created_at < wanted.until)
-    return query
+    for job in _found(connection, _FIND, {"job_id": job_id}):
+        return job
+    raise JobNotFound(job_id)
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -431,16 +396,6 @@ def to_job(row: Row[Any]) -> Job:
     )
 
 
-def _counted(connection: Connection, column: Column[Any], names: Iterable[str]) -> dict[str, int]:
-    """How many jobs have each value, without those that were deleted: the few of them are subtracted, so that indexes are all it reads."""
-    counts = {str(name): 0 for name in names}
-    for name, count in connection.execute(select(column, func.count()).group_by(column)):
-        counts[name] += count
-    for name in connection.execute(select(column).where(jobs.c.deleted_at.is_not(None))).scalars():
-        counts[name] -= 1
-    return counts
-
-
 def _to_event(row: Row[Any]) -> JobEvent:
     return JobEvent(
         cursor=row.cursor,
@@ -461,8 +416,12 @@ def _to_worker(row: Row[Any], alive_since: int) -> Worker:
         pid=row.pid,
         slots=row.slots,
         busy_slots=row.busy_slots,
-        queues=tuple(row.queues.strip(",").split(",")),
+        queues=tuple(_names(row.queues)),
         started_at=row.started_at,
         heartbeat_at=row.heartbeat_at,
         alive=row.heartbeat_at > alive_since,
     )
+
+
+def _names(queues: str) -> list[str]:
+    return queues.strip(",").split(",")

@@ -97,7 +97,7 @@ class FailingLogs(Logs):
         super().__init__(database)
         self.calls = 0
 
-    def chunks(self, job_id: str, *, after_seq: int = 0, max_bytes: int = 1 << 20) -> list[LogChunk]:
+    def chunks(self, job_id: str, *, after_seq: int = 0, max_bytes: int = 1 << 20, stream: Stream | None = None) -> list[LogChunk]:
         self.calls += 1
         if self.calls % 2:
             raise Unavailable("The store does not answer.")

@@ -24,10 +24,11 @@ from jobs.errors import IdempotencyConflict, JobActive, JobEnded, JobNotFound, L
 from jobs.leases import Lease, Leases, Outcome
 from jobs.logs import Logs, LogWriter, cut
 from jobs.model import ENDED, TRANSITIONS, JobType, LogChunk, Reason, Status, Stream, Submission, WaitingFor
+from jobs.overview import JobFilter
 from jobs.process import Identity
 from jobs.retention import Retention
 from jobs.schema import jobs, log_chunks, metadata
-from jobs.store import IdempotencyKey, JobFilter, NewJob, Store, transition
+from jobs.store import IdempotencyKey, NewJob, Store, transition
 
 DONE = Outcome(Status.COMPLETED, "exited with code 0", exit_code=0)
 SUPERVISOR = {"pid": 1, "start_time": 0.0, "boot_id": "x"}
