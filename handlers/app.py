@@ -13,11 +13,14 @@ import mimetypes
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import connexion
 import flask
+import gevent
 from connexion.apis.flask_api import FlaskApi
 from connexion.exceptions import ProblemException
 from connexion.resolver import Resolver
@@ -35,13 +38,16 @@ from werkzeug.exceptions import HTTPException
 import handlers
 from handlers import docs, pages
 from handlers.agreement import check_agreement
-from handlers.auth import ANY, MISSING, Gate, authorise
+from handlers.audit import Audit
+from handlers.auth import ANY, MISSING, Door, Gate, require
+from handlers.bodies import PatientBodies
 from handlers.cast import Caster, Packet
 from handlers.contract import Contract
-from handlers.documents import CONTENT_SECURITY_POLICY, Address
+from handlers.documents import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY, Address
 from handlers.green import GreenChanges, GreenDatabase
 from handlers.metrics import MEDIA_TYPE, Metrics
-from handlers.problems import headers, kind_of, problem
+from handlers.problems import PREFIX, headers, kind_of, problem
+from handlers.rates import Rate
 from handlers.representations import Answer
 from handlers.sockets import Refused, Sockets, payload_of
 from handlers.websocket import WebSockets, WholeSends, Wsgi
@@ -50,7 +56,7 @@ from jobs.bootstrap import make_service
 from jobs.errors import Fault, InvalidRequest, RuncastError
 from jobs.feed import open_feed
 from jobs.logs import Logs
-from jobs.model import Json, Scope
+from jobs.model import Caller, Json, Scope
 from jobs.service import Service
 from jobs.settings import Settings
 from jobs.store import Store
@@ -71,9 +77,12 @@ HARDENING = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), serial=(), usb=()",
+    "Cache-Control": "no-store",
 }
-"""What every answer carries, also a refusal at the gate."""
+"""What every answer carries unless it says otherwise: also a refusal at the gate, and what the library tells Socket.IO clients."""
 OWN_EVENTS = frozenset({"connect", "disconnect", "*"})
 """Names that the library itself gives a meaning, and that no client may call."""
 MALFORMED = "malformed"
@@ -91,20 +100,23 @@ def create_app(settings: Settings) -> Wsgi:
     database = GreenDatabase(settings.url)
     changes = GreenChanges(open_feed(settings.url))
     service = make_service(settings, database=database, changes=changes)
-    tokens = service.tokens
     caster = Caster(Store(database), Logs(database), changes, make_encode(contract if settings.validate_events else None))
     gate = Gate.of(settings)
-    web = make_web(contract, service, tokens, validate_answers=settings.validate_answers)
-    add_metrics(web, Metrics(service, clients=lambda: caster.client_count), tokens)
+    door = Door(service.tokens, calls=Rate(settings.rate_limit), failures=Rate(settings.failure_limit))
+    audit = Audit()
+    web = make_web(contract, service, door, validate_answers=settings.validate_answers)
+    add_metrics(web, Metrics(service, clients=lambda: caster.client_count), door)
     add_headers(web, gate)
-    add_sockets(web, Sockets(contract, caster, tokens), caster)
-    return GateKeeper(WholeSends(web.wsgi_app), gate)
+    add_audit(web, contract, audit)
+    add_sockets(web, Sockets(contract, caster, door), audit)
+    bodies = PatientBodies(WholeSends(web.wsgi_app), seconds=settings.body_seconds, refuse=refuse)
+    return Hardened(GateKeeper(bodies, gate))
 
 
 # -- HTTP: from Connexion to a handler and back ---------------------------------------------------------------------------
 
 
-def make_web(contract: Contract, service: Service, tokens: Tokens, *, validate_answers: bool) -> flask.Flask:
+def make_web(contract: Contract, service: Service, door: Door, *, validate_answers: bool) -> flask.Flask:
     """The Flask application, routed by the contract."""
 
     class Application(connexion.FlaskApp):  # type: ignore[misc]
@@ -114,7 +126,7 @@ def make_web(contract: Contract, service: Service, tokens: Tokens, *, validate_a
     class Api(FlaskApi):  # type: ignore[misc]
         @staticmethod
         def make_security_handler_factory(pass_context_arg_name: str | None) -> FlaskSecurityHandlerFactory:
-            return Security(pass_context_arg_name, contract, tokens)
+            return Security(pass_context_arg_name, contract, door)
 
         def _add_operation_internal(self, method: str, path: str, operation: Any) -> None:
             # An id is a UUID to the router too, so that /jobs/submit is not taken for a job and `Allow` is right.
@@ -175,10 +187,24 @@ class HandlerResolver(Resolver):  # type: ignore[misc]
                 given["contract"] = self._contract
             if "address" in wanted:
                 given["address"] = Address(flask.request.host, flask.request.is_secure, flask.request.script_root)
-            return to_response(function(self._service, **given))
+            answer = function(self._service, **given)
+            if isinstance(answer.body, Iterator):
+                answer = replace(answer, body=while_good(answer.body, self._service.tokens, arguments["token_info"]["caller"]))
+            return to_response(answer)
 
         header_arguments = [(name, name.lower().replace("-", "_")) for name in operation.header_parameters]
         return handle
+
+
+def while_good(parts: Iterator[bytes], tokens: Tokens, caller: Caller) -> Iterator[bytes]:
+    """A stream that may last as long as a job, and ends with the token that asked for it."""
+    for part in parts:
+        try:
+            tokens.check(caller)
+        except errors.Unauthenticated as error:
+            yield f"[runcast: {error}]\n".encode()
+            return
+        yield part
 
 
 def to_response(answer: Answer) -> flask.Response:
@@ -216,18 +242,31 @@ def _no_constant(name: str) -> None:
 class Security(FlaskSecurityHandlerFactory):  # type: ignore[misc]
     """Who calls, and whether the call is in the scope of the token."""
 
-    def __init__(self, pass_context_arg_name: str | None, contract: Contract, tokens: Tokens) -> None:
+    def __init__(self, pass_context_arg_name: str | None, contract: Contract, door: Door) -> None:
         super().__init__(pass_context_arg_name)
         self._contract = contract
-        self._tokens = tokens
+        self._door = door
 
     def get_bearerinfo_func(self, security_definition: Mapping[str, Any]) -> Callable[[str], Mapping[str, Any]]:
         def authorised(token: str) -> Mapping[str, Any]:
             scope = self._contract.operations[operation_id()].scope
-            caller = authorise(self._tokens, token, None if scope == ANY else Scope(scope or Scope.ADMIN))
+            caller = admit(self._door, token, None if scope == ANY else Scope(scope or Scope.ADMIN))
             return {"sub": caller.name, "caller": caller}
 
         return authorised
+
+
+def admit(door: Door, token: str | None, scope: Scope | None) -> Caller:
+    """Lets the client of this request in; without a scope any token will do. Raises Unauthenticated, RateLimited and Forbidden."""
+    caller = flask.g.caller = door.admit(token, address=address())
+    if scope is not None:
+        require(caller, scope)
+    return caller
+
+
+def address() -> str:
+    """Where the client of this request is: behind a proxy, the proxy."""
+    return flask.request.remote_addr or "unknown"
 
 
 def body_validator(contract: Contract) -> Callable[..., Callable[..., Any]]:
@@ -395,23 +434,19 @@ def send_built(path: Path, *, max_age: int | None = None) -> flask.Response:
     return response
 
 
-def add_metrics(web: flask.Flask, metrics: Metrics, tokens: Tokens) -> None:
+def add_metrics(web: flask.Flask, metrics: Metrics, door: Door) -> None:
     def get_metrics() -> flask.Response:
         kind, _, token = flask.request.headers.get("Authorization", "").partition(" ")
-        authorise(tokens, token.strip() if kind.lower() == "bearer" else None, Scope.READ)
+        admit(door, token.strip() if kind.lower() == "bearer" else None, Scope.READ)
         return flask.Response(metrics.text(), content_type=MEDIA_TYPE)
 
     web.add_url_rule("/metrics", "metrics", get_metrics)
 
 
 def add_headers(web: flask.Flask, gate: Gate) -> None:
-    """What every answer carries: hardening, and leave for the pages that the operator named to read it."""
+    """Leave for the pages that the operator named to read every answer."""
 
     def add(response: flask.Response) -> flask.Response:
-        for name, value in HARDENING.items():
-            response.headers.setdefault(name, value)
-        if (response.mimetype or "").endswith("json"):
-            response.headers.setdefault("Cache-Control", "no-store")
         origin = flask.request.headers.get("Origin")
         if origin and gate.is_foreign(origin):
             response.headers["Access-Control-Allow-Origin"] = origin
@@ -422,6 +457,31 @@ def add_headers(web: flask.Flask, gate: Gate) -> None:
         return response
 
     web.after_request(add)
+
+
+def add_audit(web: flask.Flask, contract: Contract, audit: Audit) -> None:
+    """A line for each call that would change something, whatever came of it, and for each that was not let in."""
+    changing = {name for name, operation in contract.operations.items() if operation.method != "get"}
+
+    def note(response: flask.Response) -> flask.Response:
+        caller: Caller | None = flask.g.get("caller")
+        action = operation_id()
+        if caller is None and response.status_code in (401, 429):
+            audit.refused(action or "call", address=address(), outcome=outcome(response))
+        elif caller is not None and action in changing:
+            named = {name.removesuffix("_id"): str(value) for name, value in (flask.request.view_args or {}).items()}
+            made = {"made": response.headers["Location"].rpartition("/")[2]} if "Location" in response.headers else {}
+            audit.change(action, by=caller.name, address=address(), outcome=outcome(response), **named, **made)
+        return response
+
+    web.after_request(note)
+
+
+def outcome(response: flask.Response) -> str:
+    """The status, or what kind of problem it was."""
+    if response.mimetype != "application/problem+json":
+        return str(response.status_code)
+    return str(json.loads(response.get_data())["type"]).removeprefix(PREFIX)
 
 
 # -- Socket.IO ------------------------------------------------------------------------------------------------------------
@@ -505,9 +565,11 @@ class Outbox(JoinableQueue[Any]):
 class SocketWire:
     """One client's connection, as the caster uses it."""
 
-    def __init__(self, engine: Any, engine_sid: str) -> None:
-        self._engine = engine
-        self._sid = engine_sid
+    def __init__(self, server: Any, sid: str) -> None:
+        self._server = server
+        self._engine = server.eio
+        self._socket_sid = sid
+        self._sid = server.manager.eio_sid_from_sid(sid, "/")
 
     def send(self, packet: Packet) -> None:
         assert isinstance(packet, EncodedPacket)
@@ -529,14 +591,20 @@ class SocketWire:
             # A request of a long-polling client must not wait: while its connection becomes a WebSocket, nothing is read before it ended.
             self._engine.disconnect(self._sid)
 
+    def hang_up(self) -> None:
+        # Both: a client of good will does not come back by itself after the first, and any other is rid of by the second.
+        self._server.disconnect(self._socket_sid)
+        gevent.spawn(self._engine.disconnect, self._sid)
 
-def add_sockets(web: flask.Flask, sockets: Sockets, caster: Caster) -> None:
+
+def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit) -> None:
     # The gate keeper has already refused foreign origins. Events of a client are handled one after another, so that they take effect in
     # order.
     socketio = SocketIO(
         web,
         async_mode="gevent",
         cors_allowed_origins="*",
+        cors_credentials=False,
         async_handlers=False,
         max_http_buffer_size=BODY_BYTES,
         serializer=ClientPacket,
@@ -551,14 +619,15 @@ def add_sockets(web: flask.Flask, sockets: Sockets, caster: Caster) -> None:
 
     def connect(auth: Json = None) -> None:
         try:
-            sockets.connect(auth)
+            caller = sockets.connect(auth, address=address())
         except Refused as refused:
+            audit.refused("connect", address=address(), outcome=str(refused.problem["type"]).removeprefix(PREFIX))
             raise ConnectionRefusedError(str(refused), refused.problem) from None
         sid = flask.request.sid  # type: ignore[attr-defined]
-        caster.connect(sid, SocketWire(server.eio, server.manager.eio_sid_from_sid(sid, "/")))
+        sockets.connected(sid, caller, SocketWire(server, sid))
 
     def disconnect(*_reason: Any) -> None:
-        caster.disconnect(flask.request.sid)  # type: ignore[attr-defined]
+        sockets.disconnected(flask.request.sid)  # type: ignore[attr-defined]
 
     def subscribe(*arguments: Any) -> dict[str, Json]:
         return sockets.subscribe(flask.request.sid, payload_of(arguments))  # type: ignore[attr-defined]
@@ -580,6 +649,31 @@ def add_sockets(web: flask.Flask, sockets: Sockets, caster: Caster) -> None:
 # -- around both ----------------------------------------------------------------------------------------------------------
 
 
+class Hardened:
+    """Adds what every answer carries."""
+
+    def __init__(self, inner: Wsgi) -> None:
+        self._inner = inner
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            given = {name.lower(): value for name, value in headers}
+            data = given.get("content-type", "").startswith(("application/json", "application/problem+json", "text/plain"))
+            policy = DATA_SECURITY_POLICY if data else CONTENT_SECURITY_POLICY
+            wanted = {**HARDENING, "Content-Security-Policy": policy}
+            missing = [(name, value) for name, value in wanted.items() if name.lower() not in given]
+            return start_response(status, [*headers, *missing], *more)
+
+        return self._inner(environ, start)
+
+
+def refuse(error: RuncastError, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answers with a problem, where Flask is not there to do it."""
+    status, body = HTTPStatus(kind_of(error).status), to_json(problem(error)).encode()
+    start_response(f"{status} {status.phrase}", [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
 class GateKeeper:
     """Stands before HTTP and Socket.IO alike."""
 
@@ -591,8 +685,5 @@ class GateKeeper:
         try:
             self._gate.check(host=environ.get("HTTP_HOST"), origin=environ.get("HTTP_ORIGIN"))
         except RuncastError as error:
-            body = json.dumps(problem(error)).encode()
-            about = {"Content-Type": "application/problem+json", "Content-Length": str(len(body)), "Cache-Control": "no-store"}
-            start_response("403 Forbidden", [*about.items(), *HARDENING.items()])
-            return [body]
+            return refuse(error, start_response)
         return self._inner(environ, start_response)

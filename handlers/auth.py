@@ -1,11 +1,12 @@
-"""Who may come in: tokens and their scopes, host names, and the pages that a request may come from. Pure but for the look at the token."""
+"""Who may come in, and how often: tokens and their scopes, host names, and the pages that a request may come from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from jobs.errors import Forbidden, OriginRefused, Unauthenticated
+from handlers.rates import Rate, neighbourhood
+from jobs.errors import Forbidden, OriginRefused, TokenExpired, Unauthenticated
 from jobs.model import Caller, Scope
 from jobs.settings import LOOPBACK, Settings
 from jobs.tokens import Tokens
@@ -17,14 +18,47 @@ ANY = "any"
 """In a contract's place for a scope: whatever a token may do, it is enough."""
 
 
-def authorise(tokens: Tokens, token: str | None, scope: Scope | None) -> Caller:
-    """Who calls; without a scope any token will do. Raises Unauthenticated and Forbidden."""
-    if not token:
-        raise Unauthenticated(MISSING)
-    caller = tokens.authenticate(token)
-    if scope is not None and not caller.may(scope):
+def require(caller: Caller, scope: Scope) -> None:
+    """Raises Forbidden."""
+    if not caller.may(scope):
         raise Forbidden(f"This call needs the scope {scope.value}.")
-    return caller
+
+
+class Door:
+    """Lets in whoever has a token, as often as a token may call, and keeps those out who try one after another.
+
+    An address that sent too many wrong tokens is let in with one only that was good shortly before: behind a proxy, where all have one
+    address, those who guess lock nobody out who is in.
+    """
+
+    def __init__(self, tokens: Tokens, *, calls: Rate, failures: Rate) -> None:
+        self.tokens = tokens
+        self._calls = calls
+        self._failures = failures
+
+    def admit(self, token: str | None, *, address: str) -> Caller:
+        """Who calls. Raises Unauthenticated and RateLimited."""
+        if not token:
+            raise Unauthenticated(MISSING)
+        caller = self._authenticate(token, neighbourhood(address))
+        self.count(caller)
+        return caller
+
+    def count(self, caller: Caller) -> None:
+        """One more call, or message. Raises RateLimited."""
+        if not self._calls.take(caller.token_id):
+            raise self._calls.refusal(caller.token_id, f"The token made more calls than {self._calls.text}.")
+
+    def _authenticate(self, token: str, place: str) -> Caller:
+        if self._failures.spent(place) and not self.tokens.was_good(token):
+            raise self._failures.refusal(place, f"From this address came more wrong tokens than {self._failures.text}.")
+        try:
+            return self.tokens.authenticate(token)
+        except TokenExpired:
+            raise  # no guess
+        except Unauthenticated:
+            self._failures.take(place)
+            raise
 
 
 class Gate:

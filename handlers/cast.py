@@ -61,6 +61,9 @@ class Wire(Protocol):
     def pace(self) -> None:
         """See that answers to the client do not pile up: wait until it has read, or end the connection."""
 
+    def hang_up(self) -> None:
+        """Say goodbye and end the connection, without waiting."""
+
 
 class Caster:
     """Knows who watches what."""
@@ -497,6 +500,11 @@ class Client:
         """End the subscription to a job whose events cannot be had."""
         self.unsubscribe(job_id)
         self.send("error", {"job_id": job_id, "problem": why})
+
+    def dismiss(self, why: Json) -> None:
+        """Tell the client why it has to go, and end its connection."""
+        self.send("error", {"job_id": None, "problem": why})
+        self._wire.hang_up()
 
     def send(self, event: str, payload: Json) -> None:
         """Send an event that concerns this client only."""

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 # The client, rich and the server are imported by the commands that need them: `runcast --help` and a shell's completion answer at once.
 
 MISUSED, INTERRUPTED = 2, 130
-NOT_FOR_WORKERS = ("host", "port", "no_worker", "allow_origin", "allow_host", "max_pending", "validate_events", "validate_answers")
+NOT_FOR_WORKERS = (
+    *("host", "port", "no_worker", "allow_origin", "allow_host", "max_pending", "token_max_pending", "token_max_log_bytes"),
+    *("rate_limit", "failure_limit", "body_seconds", "validate_events", "validate_answers"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

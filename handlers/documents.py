@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from handlers import docs
+from handlers import docs, pages
 from handlers.contract import Contract
 from handlers.representations import Answer
 from jobs.model import Json
@@ -14,6 +14,9 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 """Scripts, styles and connections of our own only. The small pictures in Swagger UI's style sheet are `data:` addresses."""
+
+DATA_SECURITY_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+"""Of answers that are no pages: whatever a job wrote into them, a browser that shows one runs nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,21 @@ class Address:
 
 
 def get_docs(service: Service) -> Answer:
-    return Answer(docs.swagger_page(), media_type="text/html")
+    """Swagger UI; its bar is of the built pages where they are there."""
+    return _built("calls") or Answer(docs.swagger_page(), media_type="text/html")
 
 
 def get_event_docs(service: Service, *, contract: Contract, address: Address) -> Answer:
-    return Answer(docs.events_page(_asyncapi(contract, address), contract.openapi), media_type="text/html")
+    """The console for events; where it was not built, a page that only shows the contract."""
+    return _built("events") or Answer(docs.events_page(_asyncapi(contract, address), contract.openapi), media_type="text/html")
+
+
+def _built(name: str) -> Answer | None:
+    page = pages.page(name)
+    if page is None:
+        return None
+    # It names the files of its own build.
+    return Answer(page.read_text(encoding="utf-8"), media_type="text/html", headers={"Cache-Control": "no-cache"})
 
 
 def get_openapi(service: Service, *, contract: Contract, address: Address) -> Answer:

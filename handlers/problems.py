@@ -53,6 +53,7 @@ KINDS: Mapping[type[RuncastError], Kind] = {
     errors.AddressNotFound: Kind("not-found", "Not found", 404),
     errors.MethodNotAllowed: Kind("method-not-allowed", "Method not allowed", 405),
     errors.NotAcceptable: Kind("not-acceptable", "Not acceptable", 406),
+    errors.TooSlow: Kind("too-slow", "Request too slow", 408),
     errors.TooLarge: Kind("too-large", "Request too large", 413),
     errors.UnsupportedMediaType: Kind("unsupported-media-type", "Unsupported media type", 415),
     errors.Unavailable: Kind("unavailable", "Service unavailable", 503),

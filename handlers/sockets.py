@@ -7,14 +7,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from handlers.auth import authorise
-from handlers.cast import Caster
+from handlers.auth import Door, require
+from handlers.cast import Caster, Wire
 from handlers.contract import Contract
 from handlers.problems import problem
 from handlers.representations import job_json
+from handlers.sessions import Sessions
 from jobs.errors import InvalidRequest, RuncastError
 from jobs.model import Caller, Json, Scope
-from jobs.tokens import Tokens
 
 logger = logging.getLogger("runcast.sockets")
 
@@ -33,19 +33,30 @@ class Refused(Exception):
 class Sockets:
     """One method an event. What breaks the contract is answered with a problem, and never closes the connection."""
 
-    def __init__(self, contract: Contract, caster: Caster, tokens: Tokens) -> None:
+    def __init__(self, contract: Contract, caster: Caster, door: Door) -> None:
         self._contract = contract
         self._caster = caster
-        self._tokens = tokens
+        self._door = door
+        self._sessions = Sessions(door.tokens, self._dismiss)
 
-    def connect(self, auth: Json) -> Caller:
+    def connect(self, auth: Json, *, address: str) -> Caller:
         """Raises Refused."""
         try:
             if auth is not None and (faults := self._contract.message_faults("connect", auth)):
                 raise InvalidRequest("What was sent with connect does not match the contract.", faults=faults)
-            return authorise(self._tokens, auth and auth.get("token"), Scope.READ)
+            caller = self._door.admit(auth and auth.get("token"), address=address)
+            require(caller, Scope.READ)
+            return caller
         except RuncastError as error:
             raise Refused(problem(error)) from error
+
+    def connected(self, sid: str, caller: Caller, wire: Wire) -> None:
+        self._caster.connect(sid, wire)
+        self._sessions.open(sid, caller)
+
+    def disconnected(self, sid: str) -> None:
+        self._sessions.close(sid)
+        self._caster.disconnect(sid)
 
     def subscribe(self, sid: str, payload: Json) -> dict[str, Json]:
         def work() -> dict[str, Json]:
@@ -72,16 +83,17 @@ class Sockets:
     def unknown(self, sid: str, event: str) -> None:
         """An event that the contract does not have."""
         self._caster.client(sid).pace()
-        self._complain(sid, InvalidRequest(f"There is no event {event[:100]!r}."))
+        self._refuse(sid, f"There is no event {event[:100]!r}.")
 
     def malformed(self, sid: str) -> None:
         """What was sent is no event at all."""
         self._caster.client(sid).pace()
-        self._complain(sid, InvalidRequest("What was sent is not a packet of this contract."))
+        self._refuse(sid, "What was sent is not a packet of this contract.")
 
     def _acknowledge(self, sid: str, event: str, payload: Json, work: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         try:
             self._caster.client(sid).pace()
+            self._count(sid)
             if faults := self._contract.message_faults(event, payload):
                 raise InvalidRequest(f"What was sent with {event} does not match the contract.", faults=faults)
             return work()
@@ -90,6 +102,20 @@ class Sockets:
             return {"ok": False, "problem": problem(error)}
         except Exception as error:  # whatever it is, the client gets an answer and keeps its connection
             return {"ok": False, "problem": problem(error)}
+
+    def _count(self, sid: str) -> None:
+        """Raises Unauthenticated and RateLimited."""
+        self._door.count(self._sessions.caller(sid))
+
+    def _refuse(self, sid: str, why: str) -> None:
+        try:
+            self._count(sid)
+            self._complain(sid, InvalidRequest(why))
+        except RuncastError as error:
+            self._complain(sid, error)
+
+    def _dismiss(self, sid: str, why: RuncastError) -> None:
+        self._caster.client(sid).dismiss(problem(why))
 
     def _complain(self, sid: str, error: RuncastError) -> None:
         self._caster.client(sid).send("error", {"job_id": None, "problem": problem(error)})

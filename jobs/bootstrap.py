@@ -9,6 +9,7 @@ from jobs.database import Database
 from jobs.errors import OperatorError
 from jobs.fence import copy_workspace
 from jobs.logs import Logs
+from jobs.quotas import Quotas
 from jobs.recipes import Recipes
 from jobs.service import Changes, Service
 from jobs.settings import Settings
@@ -35,7 +36,8 @@ def prepare(settings: Settings) -> None:
 
 def make_service(settings: Settings, *, database: Database, changes: Changes) -> Service:
     recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
-    return Service(Store(database), Logs(database), recipes, changes, max_pending=settings.max_pending)
+    quotas = Quotas(max_pending=settings.token_max_pending, max_log_bytes=settings.token_max_log_bytes, log_cap=settings.log_cap)
+    return Service(Store(database), Logs(database), recipes, changes, max_pending=settings.max_pending, quotas=quotas)
 
 
 def _make_data_dir(folder: Path) -> None:

@@ -27,8 +27,10 @@ RuncastError
 │  ├─ MethodNotAllowed     the address does not know the method
 │  ├─ NotAcceptable        the answer is not to be had in that media type
 │  ├─ TooLarge             the body is too large
+│  ├─ TooSlow              the body did not come in time
 │  └─ UnsupportedMediaType the body is not JSON
 ├─ Unauthenticated         no token, or one that is not known (any more)
+│  └─ TokenExpired         the token has come to its end
 ├─ Forbidden               the token lacks the scope
 ├─ OriginRefused           a page or host that is not allowed here
 ├─ Unavailable             the store, or every worker, is gone
@@ -221,12 +223,20 @@ class TooLarge(InvalidRequest):
     """The body is too large."""
 
 
+class TooSlow(InvalidRequest):
+    """The body did not come in time."""
+
+
 class UnsupportedMediaType(InvalidRequest):
     """The body is not JSON."""
 
 
 class Unauthenticated(RuncastError):
     """No token, or one that is not known."""
+
+
+class TokenExpired(Unauthenticated):
+    """The token was good until its end came."""
 
 
 class Forbidden(RuncastError):

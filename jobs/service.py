@@ -15,6 +15,7 @@ from jobs.fence import Workspace
 from jobs.logs import Logs
 from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, Submission, Worker
 from jobs.overview import JobCounts, JobFilter
+from jobs.quotas import Quotas
 from jobs.recipes import JobTypeInfo, Recipes
 from jobs.store import IdempotencyKey, NewJob, Store, Submitted
 from jobs.templates import Template, TemplateCatalog, load_templates
@@ -58,13 +59,16 @@ class JobPage:
 
 
 class Service:
-    def __init__(self, store: Store, logs: Logs, recipes: Recipes, changes: Changes, *, max_pending: int) -> None:
+    def __init__(
+        self, store: Store, logs: Logs, recipes: Recipes, changes: Changes, *, max_pending: int, quotas: Quotas | None = None
+    ) -> None:
         self.tokens = Tokens(store.database)
         self._store = store
         self._logs = logs
         self._recipes = recipes
         self._changes = changes
         self._max_pending = max_pending
+        self._quotas = quotas
         self._newest = (-1, 0)
 
     # -- jobs -------------------------------------------------------------------------------------------------------------
@@ -86,7 +90,7 @@ class Service:
             return Submitted(earlier, replayed=True)
         recipe = self._recipes.expand(submission)
         new = NewJob(submission, recipe.queue, recipe.concurrency_key, recipe.project, caller.name, retry_of)
-        return self._store.submit(new, max_pending=self._max_pending, idempotency=idempotency)
+        return self._store.submit(new, max_pending=self._max_pending, quotas=self._quotas, idempotency=idempotency)
 
     def get(self, job_id: str, *, wait: float = 0) -> Job:
         """The job, at once or when it has ended, after at most `wait` seconds. Raises JobNotFound."""

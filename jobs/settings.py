@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,6 +19,8 @@ from typing import Any
 from jobs.errors import OperatorError
 
 ENV_PREFIX = "RUNCAST_"
+OFF = "off"
+RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)|off")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -52,6 +55,11 @@ class Settings:
     allow_host: tuple[str, ...] = _option((), "Host name, besides loopback, that this server answers for; may be given several times.")
     token: str | None = _option(None, "Admin token, in place of the one in the data folder.", secret=True)
     max_pending: int = _option(10_000, "Jobs that may be pending; more are refused with 429.")
+    token_max_pending: int = _option(0, "Jobs of one token that may be pending; 0 for as many as --max-pending allows.")
+    token_max_log_bytes: int = _option(0, "Bytes of logs that may be stored of one token's jobs before more are refused; 0 for no limit.")
+    rate_limit: str = _option("60000/minute", "Calls and messages of one token: N/second, /minute, /hour or /day; or off.")
+    failure_limit: str = _option("100/minute", "Wrong tokens from one address before it is refused unseen, in the same form.")
+    body_seconds: float = _option(30.0, "Time that a client has to send the body of a call.")
     log_cap: int = _option(64 << 20, "Bytes that are kept of a job's log, half of them from its beginning.")
     retain_days: float = _option(30.0, "Ended jobs are removed after so many days.")
     retain_jobs: int = _option(200_000, "Ended jobs that are kept at most.")
@@ -64,6 +72,11 @@ class Settings:
         _require(0 <= self.port <= 65535, "--port must be between 0 and 65535.")
         _require(self.slots >= 1, "--slots must be at least 1.")
         _require(self.max_pending >= 1, "--max-pending must be at least 1.")
+        _require(self.token_max_pending >= 0, "--token-max-pending must be at least 0.")
+        _require(self.token_max_log_bytes >= 0, "--token-max-log-bytes must be at least 0.")
+        for name, rate in (("rate", self.rate_limit), ("failure", self.failure_limit)):
+            _require(bool(RATE.fullmatch(rate)), f"--{name}-limit must be such as 100/minute (second, minute, hour, day), or off.")
+        _require(0 < self.body_seconds < math.inf, "--body-seconds must be more than 0.")
         _require(self.log_cap >= 1 << 16, "--log-cap must be at least 65536.")
         # The comparisons fail for nan as well, and a lease or a retention that never ends is none.
         _require(0 <= self.retain_days < math.inf, "--retain-days must be at least 0.")

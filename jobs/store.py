@@ -49,6 +49,7 @@ from jobs.model import (
     sources,
 )
 from jobs.overview import JobCounts, JobFilter
+from jobs.quotas import Quotas
 from jobs.schema import idempotency_keys, in_status, job_events, jobs, workers
 
 WORKER_ALIVE_MS = 15_000
@@ -88,13 +89,17 @@ class Store:
 
     # -- what clients change ------------------------------------------------------------------------------------------
 
-    def submit(self, new: NewJob, *, max_pending: int, idempotency: IdempotencyKey | None = None) -> Submitted:
-        """Store a job, or find the one that the key stands for. Raises QueueFull and IdempotencyConflict."""
+    def submit(
+        self, new: NewJob, *, max_pending: int, quotas: Quotas | None = None, idempotency: IdempotencyKey | None = None
+    ) -> Submitted:
+        """Store a job, or find the one that the key stands for. Raises QueueFull, QuotaExceeded and IdempotencyConflict."""
         job_id = str(uuid_utils.uuid7())
 
         def work(connection: Connection) -> Submitted:
             if idempotency and (earlier := _find_replay(connection, idempotency)):
                 return Submitted(_get(connection, earlier), replayed=True)
+            if quotas is not None:
+                quotas.check(connection, new.submitted_by)
             _check_room(connection, max_pending)
             _insert_job(connection, job_id, new)
             if idempotency:

@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from jobs.clock import now_ms
 from jobs.database import Database
-from jobs.errors import OperatorError, QuotaExceeded, TokenExists, TokenNotFound, TokenProtected, Unauthenticated
+from jobs.errors import OperatorError, QuotaExceeded, TokenExists, TokenExpired, TokenNotFound, TokenProtected, Unauthenticated
 from jobs.model import Caller, Scope
 from jobs.schema import tokens
 
@@ -31,6 +31,7 @@ CACHE_SECONDS = 1.0
 """A token that was just checked is not looked up again for so long. So much later it still counts in a process that did not revoke it."""
 UNKNOWN = "The token is not known here."
 EXPIRED = "The token has expired."
+REVOKED = "The token was revoked."
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,30 @@ class Tokens:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._recent: dict[str, tuple[float, Caller]] = {}
+        self._lasting: tuple[float, frozenset[str]] = (0.0, frozenset())
 
     def authenticate(self, token: str) -> Caller:
         """Raises Unauthenticated. Looks up a hash, so that the time it takes says nothing about how close a guess was."""
         digest = _digest(token)
         recent = self._recent.get(digest)
         caller = recent[1] if recent is not None and time.monotonic() < recent[0] else self._look_up(digest)
-        if caller.expires_at is not None and caller.expires_at <= now_ms():
-            raise Unauthenticated(EXPIRED)
+        _check_end(caller)
         return caller
+
+    def was_good(self, token: str) -> bool:
+        """Whether the token was good when it was last looked up, which was not long ago."""
+        return _digest(token) in self._recent
+
+    def check(self, caller: Caller) -> None:
+        """Whether the token that somebody came in with is still good; costs little. Raises Unauthenticated."""
+        _check_end(caller)
+        until, lasting = self._lasting
+        if time.monotonic() >= until:
+            query = select(tokens.c.id)
+            lasting = frozenset(self.database.read(lambda connection: connection.execute(query).scalars().all()))
+            self._lasting = (time.monotonic() + CACHE_SECONDS, lasting)
+        if caller.token_id not in lasting:
+            raise Unauthenticated(REVOKED)
 
     def _look_up(self, digest: str) -> Caller:
         query = select(tokens).where(tokens.c.hash == digest)
@@ -69,11 +85,6 @@ class Tokens:
             self._recent.clear()
         self._recent[digest] = (time.monotonic() + CACHE_SECONDS, caller)
         return caller
-
-    def lasting(self) -> frozenset[str]:
-        """The ids of the tokens that have neither expired nor been revoked."""
-        query = select(tokens.c.id).where(or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now_ms()))
-        return frozenset(self.database.read(lambda connection: connection.execute(query).scalars().all()))
 
     def create(self, name: str, *, scopes: frozenset[Scope], expires_in_seconds: int | None) -> tuple[Token, str]:
         """A new token, and its secret, which nobody can tell again. The name of one that has expired is free.
@@ -114,6 +125,7 @@ class Tokens:
 
         row = self.database.write(work)
         self._recent.pop(row.hash, None)
+        self._lasting = (0.0, frozenset())
         return _to_token(row)
 
     def add(self, name: str, secret: str, scopes: frozenset[Scope], *, expires_at: int | None = None) -> None:
@@ -127,6 +139,11 @@ class Tokens:
                 connection.execute(insert(tokens), _row(Token(str(uuid.uuid4()), name, scopes, now_ms(), expires_at), secret))
 
         self.database.write(work)
+
+
+def _check_end(caller: Caller) -> None:
+    if caller.expires_at is not None and caller.expires_at <= now_ms():
+        raise TokenExpired(EXPIRED)
 
 
 def make_secret() -> str:

@@ -20,6 +20,7 @@ import requests
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from handlers.documents import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY
 from jobs.database import Database
 from jobs.model import Scope
 from jobs.tokens import Tokens
@@ -468,10 +469,10 @@ def test_stats_and_workers_and_metrics_count_alike(make_server: Callable[..., Ru
 
 
 def test_whoami_tells_the_name_and_scopes_of_the_token(server: RunningServer) -> None:
-    assert server.call("GET", "/whoami").json() == {"name": "admin", "scopes": ["admin"]}
+    assert server.call("GET", "/whoami").json() == {"name": "admin", "scopes": ["admin"], "expires_at": None}
     add_token(server, "reader", Scope.READ)
     answer = server.call("GET", "/whoami", headers={"Authorization": "bearer reader"})
-    assert answer.json() == {"name": "reader", "scopes": ["jobs:read"]}
+    assert answer.json() == {"name": "reader", "scopes": ["jobs:read"], "expires_at": None}
 
 
 def test_live_without_a_worker_but_not_ready(make_server: Callable[..., RunningServer]) -> None:
@@ -600,13 +601,33 @@ def test_pages_and_hosts_that_the_operator_named_may_call(make_server: Callable[
 
 
 def test_every_answer_carries_security_headers(server: RunningServer) -> None:
-    for path in ("/whoami", "/jobs/nothing", "/docs", "/openapi.json", "/health/live", "/docs/assets/swagger-ui.css"):
-        headers = server.call("GET", path).headers
+    log = f"/api/jobs/{server.submit(task_submission('true'))['id']}/log"
+    calls = (
+        "/api/whoami",
+        "/api/jobs/nothing",
+        "/api/openapi.json",
+        "/api/health/live",
+        log,
+        "/socket.io/?EIO=4&transport=polling",
+        "/socket.io/",
+    )
+    pages = ("/", "/api/docs", "/api/docs/events", "/api/docs/assets/swagger-ui.css")
+    for path, more in [
+        *((path, {}) for path in (*calls, *pages)),
+        ("/api/whoami", {"Host": "evil.example"}),
+        (log, {"Accept": "text/plain"}),
+    ]:
+        headers = server.session.get(f"{server.url}{path}", headers=more, timeout=20).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["X-Frame-Options"] == "DENY"
         assert headers["Referrer-Policy"] == "no-referrer"
-        assert "object-src 'none'" in headers["Content-Security-Policy"]
-    assert server.call("GET", "/whoami").headers["Cache-Control"] == "no-store"
+        assert headers["Cross-Origin-Opener-Policy"] == headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert "camera=()" in headers["Permissions-Policy"]
+        assert "Access-Control-Allow-Credentials" not in headers
+        policy = CONTENT_SECURITY_POLICY if path in pages else DATA_SECURITY_POLICY
+        assert headers["Content-Security-Policy"] == policy, path
+        assert "unsafe" not in policy
+        assert path in pages or headers["Cache-Control"] == "no-store", path
 
 
 # -- helpers --------------------------------------------------------------------------------------------------------------

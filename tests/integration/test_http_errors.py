@@ -357,7 +357,7 @@ def test_the_table_has_every_problem_that_a_single_request_can_meet() -> None:
     documented = set(Contract.load().openapi["components"]["schemas"]["ProblemType"]["enum"])
     here = {f"urn:runcast:problem:{mistake.problem}" for mistake in MISTAKES}
     # These need a server that is full, broken, idle or called from elsewhere; the one of a failed job is no answer.
-    names = ("queue-full", "quota-exceeded", "rate-limited", "internal-error", "unavailable", "origin-refused", "job-failed")
+    names = ("queue-full", "quota-exceeded", "rate-limited", "too-slow", "internal-error", "unavailable", "origin-refused", "job-failed")
     elsewhere = {f"urn:runcast:problem:{name}" for name in names}
     assert documented == here | elsewhere
 

@@ -29,6 +29,8 @@ OWN: Mapping[str, tuple[Any, Any]] = {
     "allow_origin": (("https://one.example",), ("https://two.example", "https://three.example")),
     "allow_host": (("one.example",), ("two.example", "three.example")),
     "token": ("one", "two"),
+    "rate_limit": ("10/second", "off"),
+    "failure_limit": ("3/hour", "off"),
 }
 """Two values of each setting that is bounded, or of a type of its own."""
 FLAGS = [item.name for item in fields(Settings) if item.default is False]
