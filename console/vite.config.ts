@@ -1,16 +1,19 @@
 import { fileURLToPath } from 'node:url'
 import react from '@vitejs/plugin-react'
 import { defineConfig } from 'vite'
+import { withoutAsyncApiParser } from './asyncapi.ts'
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
 // Each entry is a page; the address that it is served at, seen from there, is where the assets are: so a path prefix of a proxy changes nothing.
 const entries: Record<string, { page: string; assets: string }> = {
   index: { page: 'index.html', assets: 'console/' }, // served at /
+  calls: { page: 'calls.html', assets: '../console/' }, // served at /api/docs
+  events: { page: 'events.html', assets: '../../console/' }, // served at /api/docs/events
 }
 
 export default defineConfig({
-  plugins: [react()],
+  plugins: [react(), withoutAsyncApiParser()],
   base: './',
   resolve: { alias: { '@runcast/client': here('client/src/index.ts') } },
   experimental: {

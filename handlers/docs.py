@@ -15,7 +15,7 @@ from pathlib import Path
 from handlers.schema_tables import Schema, SchemaTables, inline_markdown, markdown
 from jobs.model import Json
 
-OWN_ASSETS = ("pages.css", "swagger-initializer.js")
+OWN_ASSETS = ("pages.css", "swagger.css", "swagger-initializer.js")
 SWAGGER_UI_ASSETS = ("favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css")
 _DIRECTIONS = {"receive": "client → server", "send": "server → client"}
 
@@ -41,7 +41,7 @@ def swagger_page() -> str:
         title="runcast jobs",
         here="docs",
         assets="docs/assets",
-        styles=("swagger-ui.css", "pages.css"),
+        styles=("swagger-ui.css", "swagger.css", "pages.css"),
         links={"HTTP": "docs", "Events": "docs/events", "openapi.json": "openapi.json"},
         body='<div id="swagger-ui"></div>\n'
         '<script src="docs/assets/swagger-ui-bundle.js"></script>\n'

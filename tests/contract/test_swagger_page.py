@@ -20,7 +20,8 @@ NODE_TOOLS = Path(__file__).parents[1] / "node" / "run.py"
 CAPTURE = """
 const [file, contract] = process.argv.slice(1)
 const noted = {}
-globalThis.document = { documentElement: { classList: { toggle() {} } } }
+globalThis.document = { documentElement: { classList: { toggle() {} }, dataset: {} } }
+globalThis.MutationObserver = class { observe() {} }
 globalThis.window = { matchMedia: () => ({ addEventListener() {} }), SwaggerUIBundle: options => Object.assign(noted, options) }
 require(file)
 const { updateJsonSpec } = noted.plugins[0].statePlugins.spec.wrapActions

@@ -1,0 +1,297 @@
+// One connection to the server, as a person drives it, and a record of all that went over it. Knows no page.
+//
+// It follows the contract to the letter: it subscribes again after every `connect`, from the last line that came, and sends nothing while it is not
+// connected. Every message, in either direction, is held against its schema before it is recorded.
+import { io, type Socket } from 'socket.io-client'
+import type { Fault, Json, JsonObject, Schemas } from './schemas'
+
+export type State =
+  | { readonly kind: 'off'; readonly detail?: string }
+  | { readonly kind: 'connecting' }
+  | { readonly kind: 'on'; readonly transport: string }
+  | { readonly kind: 'lost'; readonly attempts: number }
+  | { readonly kind: 'refused'; readonly detail: string }
+
+/** `in` from the server, `out` to it, `own` what happened to the connection. */
+export type Direction = 'in' | 'out' | 'own'
+
+export interface Entry {
+  readonly number: number
+  readonly at: Date
+  readonly direction: Direction
+  /** The message's name in the contract; for `own`, what happened. */
+  readonly name: string
+  readonly payload: Json | undefined
+  readonly faults: readonly Fault[]
+}
+
+export type Subscription = { readonly all: true } | { readonly job_id: string; readonly after_seq: number }
+export type Wanted = Subscription & { readonly state: 'asked' | 'on' | 'over' }
+
+export interface View {
+  readonly state: State
+  readonly subscriptions: ReadonlyMap<string, Wanted>
+  readonly entries: readonly Entry[]
+  /** Entries that were recorded and are not kept any more. */
+  readonly dropped: number
+  /** How many of each name there were, kept or not. */
+  readonly counts: ReadonlyMap<string, number>
+  readonly invalid: number
+  /** How many wait until the person goes on. */
+  readonly held: number
+  readonly paused: boolean
+}
+
+const MOST_ENTRIES = 1000
+/** About as many characters of payloads are kept. */
+const MOST_SIZE = 16 << 20
+const ALL = 'all'
+const NOT_SHOWN = '•••'
+
+export class Connection {
+  private socket: Socket | undefined
+  private state: State = { kind: 'off' }
+  private subscriptions = new Map<string, Wanted>()
+  private entries: Entry[] = []
+  private sizes: number[] = []
+  private size = 0
+  private waiting: Entry[] = []
+  private dropped = 0
+  private counts = new Map<string, number>()
+  private invalid = 0
+  private paused = false
+  private number = 0
+  private view: View
+  private readonly listeners = new Set<() => void>()
+  private due = false
+
+  constructor(
+    private readonly url: string,
+    private readonly path: string,
+    private readonly schemas: Schemas,
+  ) {
+    this.view = this.looked()
+  }
+
+  // What the page sees
+
+  readonly subscribeToView = (listener: () => void): (() => void) => {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  readonly getView = (): View => this.view
+
+  // What a person does
+
+  connect(token: string): void {
+    this.close()
+    const auth = { token }
+    this.record('out', 'connect', { token: NOT_SHOWN }, this.schemas.faults('connect', auth))
+    this.become({ kind: 'connecting' })
+    const socket = io(this.url, { path: this.path, auth, forceNew: true, reconnectionDelay: 500, reconnectionDelayMax: 5000 })
+    this.socket = socket
+    socket.on('connect', () => this.connected(socket))
+    socket.on('disconnect', reason => this.disconnected(socket, reason))
+    socket.on('connect_error', error => this.notConnected(socket, error as Error & { data?: Json }))
+    socket.io.on('reconnect_attempt', attempts => this.become({ kind: 'lost', attempts }))
+    socket.onAny((name: string, ...payloads: Json[]) => this.received(name, payloads))
+  }
+
+  disconnect(): void {
+    if (!this.socket) return
+    this.close()
+    this.forgetSubscribed()
+    this.record('own', 'disconnected', undefined, [])
+    this.become({ kind: 'off' })
+  }
+
+  async subscribe(subscription: Subscription): Promise<void> {
+    const key = keyOf(subscription)
+    this.want(key, { ...subscription, state: 'asked' })
+    const answer = await this.ask('subscribe', subscription)
+    if (answer === undefined) return // lost before the answer; asked again after the next `connect`
+    if (this.subscriptions.get(key)?.state !== 'asked') return
+    if ((answer as JsonObject).ok === true) this.want(key, { ...this.subscriptions.get(key)!, state: 'on' })
+    else this.want(key, undefined)
+  }
+
+  async unsubscribe(key: string): Promise<void> {
+    const wanted = this.subscriptions.get(key)
+    this.want(key, undefined)
+    if (!wanted || wanted.state === 'over' || !this.socket?.connected) return
+    await this.ask('unsubscribe', 'all' in wanted ? { all: true } : { job_id: wanted.job_id })
+  }
+
+  pause(): void {
+    this.paused = true
+    this.changed()
+  }
+
+  resume(): void {
+    this.paused = false
+    for (const entry of this.waiting.splice(0)) this.keep(entry)
+    this.changed()
+  }
+
+  clear(): void {
+    this.entries = []
+    this.sizes = []
+    this.waiting = []
+    this.counts = new Map()
+    this.size = this.dropped = this.invalid = 0
+    this.changed()
+  }
+
+  // What the connection does
+
+  private connected(socket: Socket): void {
+    // Events that were still on their way when the last connection ended are told just before `connect`, and may have ended this one, too.
+    if (!socket.connected) return
+    this.record('own', 'connected', undefined, [])
+    this.become({ kind: 'on', transport: socket.io.engine.transport.name })
+    socket.io.engine.once('upgrade', (transport: { name: string }) => {
+      if (this.socket === socket && socket.connected) this.become({ kind: 'on', transport: transport.name })
+    })
+    for (const wanted of [...this.subscriptions.values()]) {
+      const { state, ...subscription } = wanted
+      if (state !== 'over') void this.subscribe(subscription)
+    }
+  }
+
+  private disconnected(socket: Socket, reason: string): void {
+    if (this.socket !== socket) return
+    this.record('own', 'disconnected', reason, [])
+    this.forgetSubscribed()
+    // The library tries again by itself, unless the server has said goodbye.
+    if (socket.active) this.become({ kind: 'lost', attempts: 0 })
+    else this.become({ kind: 'off', detail: 'The server closed the connection.' })
+  }
+
+  private notConnected(socket: Socket, error: Error & { data?: Json }): void {
+    if (this.socket !== socket) return
+    if (error.data === undefined) {
+      if (this.state.kind === 'connecting') this.become({ kind: 'lost', attempts: 0 }) // the network's fault; the library tries again
+      return
+    }
+    const payload = { message: error.message, data: error.data }
+    this.record('in', 'connect_error', payload, this.schemas.faults('connect_error', payload))
+    this.close()
+    this.become({ kind: 'refused', detail: error.message })
+  }
+
+  private received(name: string, payloads: Json[]): void {
+    const [payload] = payloads
+    const more = payloads.length > 1 ? [{ pointer: '#', detail: 'The event carries more than one payload.' }] : []
+    this.record('in', name, payload, [...this.schemas.faults(name, payload), ...more])
+    const { job_id: jobId, first_seq: first, lines } = (payload ?? {}) as { job_id?: string; first_seq?: number; lines?: string[] }
+    const wanted = jobId === undefined ? undefined : this.subscriptions.get(jobId)
+    if (!wanted || 'all' in wanted) return
+    if (name === 'log' && typeof first === 'number' && lines) this.want(wanted.job_id, { ...wanted, after_seq: first + lines.length - 1 })
+    if (name === 'complete' || (name === 'error' && isGone(payload))) this.want(wanted.job_id, { ...wanted, state: 'over' })
+  }
+
+  /** The server forgets what a connection that ended was subscribed to. */
+  private forgetSubscribed(): void {
+    for (const [key, wanted] of this.subscriptions) if (wanted.state === 'on') this.want(key, { ...wanted, state: 'asked' })
+  }
+
+  private async ask(name: string, payload: Json): Promise<Json | undefined> {
+    const socket = this.socket
+    if (!socket?.connected) return undefined
+    this.record('out', name, payload, this.schemas.faults(name, payload))
+    const answer = (await socket.emitWithAck(name, payload).catch(() => undefined)) as Json | undefined
+    if (answer === undefined) return undefined
+    const ack = `${name}_ack`
+    this.record('in', ack, answer, this.schemas.faults(ack, answer))
+    return answer
+  }
+
+  private close(): void {
+    const socket = this.socket
+    this.socket = undefined
+    socket?.offAny()
+    socket?.io.off()
+    socket?.off()
+    socket?.disconnect()
+  }
+
+  // The record
+
+  private want(key: string, wanted: Wanted | undefined): void {
+    this.subscriptions = new Map(this.subscriptions)
+    if (wanted) this.subscriptions.set(key, wanted)
+    else this.subscriptions.delete(key)
+    this.changed()
+  }
+
+  private record(direction: Direction, name: string, payload: Json | undefined, faults: readonly Fault[]): void {
+    const entry = { number: ++this.number, at: new Date(), direction, name, payload, faults }
+    this.counts.set(name, (this.counts.get(name) ?? 0) + 1)
+    if (faults.length) this.invalid += 1
+    if (this.paused) this.hold(entry)
+    else this.keep(entry)
+    this.changed()
+  }
+
+  private hold(entry: Entry): void {
+    this.waiting.push(entry)
+    if (this.waiting.length > MOST_ENTRIES) {
+      this.waiting.shift()
+      this.dropped += 1
+    }
+  }
+
+  private keep(entry: Entry): void {
+    const size = sizeOf(entry.payload)
+    this.entries.push(entry)
+    this.sizes.push(size)
+    this.size += size
+    let gone = 0
+    while (this.entries.length - gone > MOST_ENTRIES || (this.size > MOST_SIZE && this.entries.length - gone > 1)) this.size -= this.sizes[gone++]!
+    if (gone) {
+      this.entries.splice(0, gone)
+      this.sizes.splice(0, gone)
+      this.dropped += gone
+    }
+  }
+
+  private become(state: State): void {
+    this.state = state
+    this.changed()
+  }
+
+  /** Tells the page, once for all that happens before its next frame. */
+  private changed(): void {
+    if (this.due) return
+    this.due = true
+    queueFrame(() => {
+      this.due = false
+      this.view = this.looked()
+      for (const listener of this.listeners) listener()
+    })
+  }
+
+  private looked(): View {
+    const { state, subscriptions, dropped, invalid, paused } = this
+    return { state, subscriptions, dropped, invalid, paused, entries: [...this.entries], counts: new Map(this.counts), held: this.waiting.length }
+  }
+}
+
+export const keyOf = (subscription: Subscription): string => ('all' in subscription ? ALL : subscription.job_id)
+
+/** A deleted job ends its subscription with this. */
+const isGone = (payload: Json | undefined): boolean =>
+  (payload as { problem?: { type?: string } } | undefined)?.problem?.type === 'urn:runcast:problem:job-not-found'
+
+/** A frame, or a little later in a tab that is not seen, which gets none. */
+function queueFrame(task: () => void): void {
+  if (document.hidden) setTimeout(task, 100)
+  else requestAnimationFrame(task)
+}
+
+function sizeOf(payload: Json | undefined): number {
+  const lines = (payload as { lines?: unknown } | null | undefined)?.lines
+  if (!Array.isArray(lines)) return 1000
+  return lines.reduce((sum: number, line) => sum + String(line).length + 16, 0)
+}

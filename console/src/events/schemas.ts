@@ -1,0 +1,78 @@
+// What the contracts allow, for every message: held against each event that arrives. The contracts are those that this very server publishes.
+//
+// Interpreted, not compiled to code: the policy of the page allows no code that is made from text.
+import { type OutputUnit, type Schema, Validator } from '@cfworker/json-schema'
+
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json }
+export type JsonObject = { readonly [key: string]: Json }
+
+export interface Fault {
+  /** A JSON Pointer to what is wrong, `#` for all of it. */
+  readonly pointer: string
+  readonly detail: string
+}
+
+/** Errors that only say that one within them was found. */
+const WRAPPERS = new Set(['$ref', 'allOf', 'anyOf', 'oneOf', 'properties', 'items', 'additionalProperties', 'prefixItems'])
+const MOST_FAULTS = 8
+
+export class Schemas {
+  private readonly validators = new Map<string, Validator | null>()
+
+  /** Raises an Error when the contracts are not what this page was made for. */
+  constructor(asyncapi: JsonObject, openapi: JsonObject) {
+    const shared = jsonSchema(objectAt(openapi, 'components', 'schemas'))
+    for (const message of Object.values(objectAt(asyncapi, 'components', 'messages'))) {
+      const { name, payload } = message as { name: string; payload?: { schema: Json } }
+      const schema = payload && ({ ...(jsonSchema(payload.schema) as object), $defs: shared } as Schema)
+      this.validators.set(name, schema ? new Validator(schema, '2020-12', false) : null)
+    }
+  }
+
+  /** What is wrong with a payload; nothing when the contract allows it. */
+  faults(message: string, payload: Json | undefined): Fault[] {
+    const validator = this.validators.get(message)
+    if (validator === undefined) return [{ pointer: '#', detail: `The contract has no message ${message}.` }]
+    if (validator === null) return payload === undefined ? [] : [{ pointer: '#', detail: 'This message carries no payload.' }]
+    if (payload === undefined) return [{ pointer: '#', detail: 'The payload is missing.' }]
+    const { valid, errors } = validator.validate(payload)
+    return valid ? [] : told(errors)
+  }
+}
+
+function told(errors: readonly OutputUnit[]): Fault[] {
+  const innermost = errors.filter(({ keyword }) => !WRAPPERS.has(keyword))
+  return (innermost.length ? innermost : errors)
+    .slice(0, MOST_FAULTS)
+    .map(({ keyword, instanceLocation, error }) => ({ pointer: instanceLocation, detail: keyword === 'false' ? 'This is not in the contract.' : error }))
+}
+
+export function objectAt(root: JsonObject, ...steps: string[]): JsonObject {
+  let node: Json | undefined = root
+  for (const step of steps) node = (node as JsonObject | undefined)?.[step]
+  if (node === null || typeof node !== 'object' || Array.isArray(node)) throw new Error(`The contract has no ${steps.join('/')}.`)
+  return node as JsonObject
+}
+
+/** OpenAPI 3.0 schemas as JSON Schema: `nullable` becomes a type, and a reference into the shared schemas, from either document, one into `$defs`. */
+export function jsonSchema(node: Json): Json {
+  if (Array.isArray(node)) return node.map(jsonSchema)
+  if (node === null || typeof node !== 'object') return node
+  const { nullable, ...converted } = Object.fromEntries(
+    Object.entries(node).map(([key, value]) => [key, key === '$ref' && typeof value === 'string' ? localised(value) : jsonSchema(value)]),
+  )
+  return nullable === true ? orNull(converted) : converted
+}
+
+function orNull(schema: JsonObject): JsonObject {
+  const { type, enum: values } = schema
+  // A plain type stays where it is, because references may lead through it.
+  if (typeof type !== 'string') return { anyOf: [schema, { type: 'null' }] }
+  return { ...schema, type: [type, 'null'], ...(Array.isArray(values) && { enum: [...new Set([...values, null])] }) }
+}
+
+function localised(reference: string): string {
+  const [, pointer] = /^[^#]*#\/components\/schemas\/(.+)$/.exec(reference) ?? []
+  if (pointer === undefined) throw new Error(`The contract refers to ${reference}, which is no shared schema.`)
+  return `#/$defs/${pointer}`
+}

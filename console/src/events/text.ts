@@ -1,0 +1,14 @@
+// Text of jobs as the console shows it: whatever it holds, it neither moves nor hides what stands around it.
+
+/** Control characters, and the invisible ones that turn the direction of text or join and part words. */
+const INVISIBLE = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g
+
+/** The text with every such character written out, as JSON may write it. Line feeds stay. */
+export function visible(text: string): string {
+  return text.replace(INVISIBLE, character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
+
+/** A value as JSON for people. Copied and parsed, it is the value again. */
+export function pretty(value: unknown): string {
+  return visible(JSON.stringify(value, null, 2) ?? '')
+}
