@@ -68,5 +68,5 @@ fuzz: venv ## Fuzz a server of its own through the contract (ARGS="--max-example
 
 clean: ## Remove the environment and everything that tools left
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis tests/node/node_modules \
-	  console/node_modules console/client/dist console/client/src/generated handlers/console
+	  console/node_modules console/client/dist console/client/src/generated console/src/generated handlers/console
 	@find handlers jobs openapi tests -name __pycache__ -prune -exec rm -rf {} +

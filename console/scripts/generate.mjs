@@ -1,4 +1,5 @@
-// Makes the types of the client from the two contracts: `client/src/generated/jobs.ts` from the calls, `events.ts` from the events.
+// Makes the types of the client from the two contracts: `client/src/generated/jobs.ts` from the calls, `events.ts` from the events; and for the page the
+// schema of what its form asks for beside a job type's own params.
 //
 // The payloads of the events are OpenAPI schemas that refer to those of `jobs.yaml`, so one generator makes both. Nothing here is written by hand,
 // and nothing of it is committed.
@@ -16,10 +17,27 @@ const asyncapi = await read('openapi/jobs.asyncapi.yaml')
 await mkdir(target, { recursive: true })
 await write('jobs.ts', openapi)
 await write('events.ts', documentOfPayloads(openapi, asyncapi), mapsOfEvents(asyncapi))
+await writeOptions(openapi)
 
 async function write(name, document, rest = '') {
   const nodes = await openapiTS(document, { alphabetize: false, defaultNonNullable: false })
   await writeFile(new URL(name, target), `// Generated from the contract; see scripts/generate.mjs.\n\n${astToString(nodes)}${rest}`)
+}
+
+/** What any submission may say beside its type and its params, as one schema without references, for the page's form. */
+async function writeOptions({ components: { schemas } }) {
+  const { type: _, params: __, ...options } = schemas.TaskSubmission.properties
+  const whole = node => {
+    if (Array.isArray(node)) return node.map(whole)
+    if (node === null || typeof node !== 'object') return node
+    if ('$ref' in node) return whole(schemas[node.$ref.split('/').at(-1)])
+    return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, whole(value)]))
+  }
+  const properties = Object.entries(options).map(([name, node]) => [name, { title: name.replaceAll('_', ' ').replace(/^./, first => first.toUpperCase()), ...whole(node) }])
+  const folder = new URL('../src/generated/', import.meta.url)
+  await mkdir(folder, { recursive: true })
+  const schema = { type: 'object', additionalProperties: false, properties: Object.fromEntries(properties) }
+  await writeFile(new URL('submission-options.json', folder), `${JSON.stringify(schema, null, 2)}\n`)
 }
 
 /** The schemas of all payloads beside those that they refer to, as a document without calls. */

@@ -1,3 +1,8 @@
 import { createRoot } from 'react-dom/client'
+import { App } from './App'
+import './page.css'
+import './shared/base.css'
+import { applyTheme } from './shared/theme'
 
-createRoot(document.getElementById('root')!).render(<h1>runcast</h1>)
+applyTheme()
+createRoot(document.getElementById('root')!).render(<App />)

@@ -26,7 +26,7 @@ export {
 
 export interface Runcast {
   /** Every call of `jobs.yaml`: `http.GET('/jobs/{job_id}', { params: { path: { job_id } } })` gives `{ data }` or `{ error }`, which is a problem. */
-  http: Client<paths, 'application/json'>
+  http: Client<paths>
 
   /**
    * Watch a job to its end: its log line by line from `afterSeq`, its progress, its changes of status, how it ended. A connection that is lost is made

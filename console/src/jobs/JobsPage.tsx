@@ -1,0 +1,175 @@
+/** All jobs, newest first, as they are now. */
+import { useState } from 'react'
+import { useApi, type JobType, type Status } from '../api'
+import { count } from '../format'
+import { go, toJobs, toNew } from '../route'
+import { Glance } from './Glance'
+import { JobRow } from './JobRow'
+import { useJobs, type Filters, type Jobs } from './useJobs'
+
+const STATUSES: Status[] = ['running', 'pending', 'completed', 'failed', 'cancelled']
+const TYPES: JobType[] = ['build', 'launch', 'create', 'task']
+const PERIODS = [
+  [0, 'Any time'],
+  [1, 'Last hour'],
+  [24, 'Last 24 hours'],
+  [168, 'Last 7 days'],
+] as const
+
+export function JobsPage({ filters: given }: { filters: URLSearchParams }) {
+  const api = useApi()
+  const filters = filtersOf(given)
+  const list = useJobs(filters)
+  const filtered = given.size > 0
+  return (
+    <div className="jobs-page">
+      <div className="page-head">
+        <h1>Jobs</h1>
+        <Live {...list.connection} />
+        {api.mayWrite && (
+          <a className="button primary" href={toNew()}>
+            New job
+          </a>
+        )}
+      </div>
+      <Glance version={list.changes} />
+      <FilterBar filters={filters} filtered={filtered} />
+      {list.problem && (
+        <p className="problem" role="alert">
+          {list.problem}
+        </p>
+      )}
+      <List list={list} filtered={filtered} />
+    </div>
+  )
+}
+
+function List({ list, filtered }: { list: Jobs; filtered: boolean }) {
+  const { jobs } = list
+  if (!jobs) return list.problem ? null : <p className="quiet-note">Loading …</p>
+  if (jobs.length === 0) {
+    return (
+      <div className="card empty">
+        <p>{filtered ? 'No job is like that.' : 'No jobs yet.'}</p>
+        <p className="muted">{filtered ? <a href={toJobs()}>Show all jobs</a> : 'Submit one here, from the command line or through the API; it shows up at once.'}</p>
+      </div>
+    )
+  }
+  return (
+    <>
+      <ul className="card job-list" aria-label="Jobs">
+        {jobs.map(job => (
+          <JobRow key={job.id} job={job} />
+        ))}
+      </ul>
+      <div className="list-end">
+        <span className="muted" role="status">
+          {count(jobs.length, 'job')}
+          {list.more ? ' of more' : ''}
+        </span>
+        {list.more && (
+          <button type="button" className="button" disabled={list.loading} onClick={list.loadMore}>
+            {list.loading ? 'Loading …' : 'Show more'}
+          </button>
+        )}
+      </div>
+    </>
+  )
+}
+
+/** Whether what is shown is how it is now. */
+export function Live({ state, reason }: Jobs['connection']) {
+  const words = { connecting: 'Connecting …', live: 'Live', lost: 'Connection lost' }
+  return (
+    <span className="live" data-state={state} role="status" title={reason ?? undefined}>
+      <span className="dot" aria-hidden="true" />
+      {words[state]}
+      {state === 'lost' && <span className="muted wide-only"> · trying again; what is shown may be old</span>}
+    </span>
+  )
+}
+
+function FilterBar({ filters, filtered }: { filters: Filters; filtered: boolean }) {
+  const set = (change: Partial<Filters>) => go(toJobs(toQuery({ ...filters, ...change })))
+  const toggle = (status: Status) =>
+    set({ status: filters.status.includes(status) ? filters.status.filter(other => other !== status) : [...filters.status, status] })
+  return (
+    <form className="filters" role="search" aria-label="Filter jobs" onSubmit={event => event.preventDefault()}>
+      <div className="choices" role="group" aria-label="Status">
+        {STATUSES.map(status => (
+          <button key={status} type="button" className="button small" aria-pressed={filters.status.includes(status)} onClick={() => toggle(status)}>
+            {status}
+          </button>
+        ))}
+      </div>
+      <select
+        className="field"
+        aria-label="Type"
+        value={filters.type[0] ?? ''}
+        onChange={event => set({ type: event.target.value ? [event.target.value as JobType] : [] })}
+      >
+        <option value="">All types</option>
+        {TYPES.map(type => (
+          <option key={type}>{type}</option>
+        ))}
+      </select>
+      <select className="field" aria-label="Submitted" value={filters.hours} onChange={event => set({ hours: Number(event.target.value) })}>
+        {PERIODS.map(([hours, name]) => (
+          <option key={hours} value={hours}>
+            {name}
+          </option>
+        ))}
+      </select>
+      <Words name="Project" pattern="[A-Za-z0-9_][A-Za-z0-9_.\-]*" value={filters.project} onWords={project => set({ project })} />
+      <Words name="Labels" pattern="([A-Za-z0-9][A-Za-z0-9_.:\/=\-]*[\s,]*)*" value={filters.label} onWords={label => set({ label })} />
+      {filtered && (
+        <a className="clear" href={toJobs()}>
+          Clear filters
+        </a>
+      )}
+    </form>
+  )
+}
+
+/** A field that counts when it is left, or at Enter. */
+function Words({ name, pattern, value, onWords }: { name: string; pattern: string; value: string; onWords(words: string): void }) {
+  const [draft, setDraft] = useState<string | null>(null)
+  const done = (field: HTMLInputElement) => {
+    if (!field.checkValidity()) return
+    setDraft(null)
+    if (field.value.trim() !== value) onWords(field.value.trim())
+  }
+  return (
+    <input
+      className="field words"
+      aria-label={name}
+      placeholder={name}
+      pattern={pattern}
+      maxLength={100}
+      value={draft ?? value}
+      onChange={event => setDraft(event.target.value)}
+      onBlur={event => done(event.currentTarget)}
+      onKeyDown={event => event.key === 'Enter' && done(event.currentTarget)}
+    />
+  )
+}
+
+function filtersOf(given: URLSearchParams): Filters {
+  return {
+    status: given.getAll('status').filter((value): value is Status => STATUSES.includes(value as Status)),
+    type: given.getAll('type').filter((value): value is JobType => TYPES.includes(value as JobType)),
+    project: given.get('project') ?? '',
+    label: given.get('label') ?? '',
+    hours: Number(given.get('hours')) || 0,
+  }
+}
+
+function toQuery({ status, type, project, label, hours }: Filters): URLSearchParams {
+  const query = new URLSearchParams()
+  for (const one of status) query.append('status', one)
+  for (const one of type) query.append('type', one)
+  if (project) query.set('project', project)
+  if (label) query.set('label', label)
+  if (hours) query.set('hours', String(hours))
+  return query
+}

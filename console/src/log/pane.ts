@@ -1,0 +1,344 @@
+/**
+ * The log as a person sees it: an editor (CodeMirror) that nobody can write into. It draws only the lines that are in sight, so that a million lines cost no
+ * more than a hundred; what arrives is appended once a frame.
+ */
+import { Annotation, Compartment, EditorState, RangeSetBuilder, StateEffect, Text, type Range } from '@codemirror/state'
+import { Decoration, EditorView, highlightSpecialChars, keymap, lineNumbers, ViewPlugin, type DecorationSet, type ViewUpdate } from '@codemirror/view'
+import { classesOf, paletteSheet, type Style } from './ansi'
+import paneSheet from './pane.css?inline'
+import { Search } from './search'
+import { Transcript, type Stream } from './transcript'
+
+/** More than this is not kept in the page; the beginning goes first. */
+const MOST_LINES = 2_000_000
+const MOST_CHARACTERS = 110_000_000
+/** How long the lines that arrived may take of a frame. */
+const FRAME_MS = 8
+const AT_END_PX = 4
+
+type Arrival = { first_seq: number; stream: Stream; lines: string[] } | { note: string }
+
+export interface PaneState {
+  lines: number
+  following: boolean
+  troubles: number
+  matches: number
+  /** 1-based; 0 when none is chosen. */
+  match: number
+  searching: boolean
+  /** Lines that came but are no longer kept here. */
+  forgotten: number
+}
+
+export interface PaneOptions {
+  label: string
+  changed(state: PaneState): void
+}
+
+const redraw = StateEffect.define<null>()
+const quiet = Annotation.define<boolean>()
+
+export class Pane {
+  private readonly transcript = new Transcript()
+  private readonly search = new Search()
+  private readonly view: EditorView
+  private readonly wrapping = new Compartment()
+  private readonly decorations = new Map<string, Decoration>()
+  private arrivals: Arrival[] = []
+  private drained: (() => void)[] = []
+  private frame = 0
+  private following = true
+  private lastTop = 0
+  private match = -1
+  private trouble = -1
+  private here = -1
+  private told = ''
+  private over = false
+
+  constructor(
+    host: HTMLElement,
+    private readonly options: PaneOptions,
+  ) {
+    const root = host.shadowRoot ?? host.attachShadow({ mode: 'open' })
+    root.adoptedStyleSheets = [paletteSheet(), paneSheet].map(text => {
+      const sheet = new CSSStyleSheet()
+      sheet.replaceSync(text)
+      return sheet
+    })
+    this.view = new EditorView({ root, parent: root, state: this.makeState() })
+    this.view.scrollDOM.addEventListener('scroll', this.scrolled, { passive: true })
+  }
+
+  destroy(): void {
+    this.over = true
+    cancelAnimationFrame(this.frame)
+    clearTimeout(this.frame)
+    this.view.destroy()
+    for (const go of this.drained) go()
+  }
+
+  /** Take lines; resolves when there is room for more. */
+  add(first_seq: number, stream: Stream, lines: string[]): Promise<void> | undefined {
+    this.arrivals.push({ first_seq, stream, lines })
+    this.schedule()
+    return this.arrivals.length > 64 ? new Promise(go => this.drained.push(go)) : undefined
+  }
+
+  addNote(note: string): void {
+    this.arrivals.push({ note })
+    this.schedule()
+  }
+
+  follow(following: boolean): void {
+    this.following = following
+    if (following) this.view.dispatch({ effects: this.toEnd() })
+    this.tell()
+  }
+
+  wrap(wrapped: boolean): void {
+    this.view.dispatch({ effects: this.wrapping.reconfigure(wrapped ? EditorView.lineWrapping : []) })
+    if (this.following) this.view.dispatch({ effects: this.toEnd() })
+  }
+
+  find(query: string): void {
+    this.search.ask(query, this.transcript.droppedCharacters)
+    this.match = -1
+    this.view.dispatch({ effects: redraw.of(null) })
+    this.schedule()
+    this.tell()
+  }
+
+  /** Go to the next match, or back; the first one is the one after what is in sight. */
+  step(direction: 1 | -1): void {
+    const { found } = this.search
+    if (found.length === 0) return
+    if (this.match < 0) {
+      const top = this.view.lineBlockAtHeight(this.view.scrollDOM.scrollTop - this.view.documentPadding.top).from + this.transcript.droppedCharacters
+      const below = found.countBelow(top)
+      this.match = direction > 0 ? below % found.length : (below - 1 + found.length) % found.length
+    } else {
+      this.match = (this.match + direction + found.length) % found.length
+    }
+    this.goTo(found.at(this.match) - this.transcript.droppedCharacters)
+  }
+
+  /** Go to the first line that tells of an error, then to the next one each time. */
+  toTrouble(): void {
+    const { troubles, droppedLines } = this.transcript
+    if (troubles.length === 0) return
+    this.trouble = (this.trouble + 1) % troubles.length
+    this.here = troubles.at(this.trouble)
+    this.goTo(this.view.state.doc.line(this.here - droppedLines + 1).from)
+  }
+
+  focus(): void {
+    this.view.focus()
+  }
+
+  // -- what arrives -----------------------------------------------------------------------------------------------------
+
+  private schedule(): void {
+    if (this.frame || this.over) return
+    // A page that is not in sight has no frames; its log goes on all the same.
+    this.frame = document.hidden ? window.setTimeout(this.flush, 50) : requestAnimationFrame(this.flush)
+  }
+
+  private readonly flush = (): void => {
+    this.frame = 0
+    if (this.over) return
+    const fresh = this.take()
+    if (fresh.length > 0) this.append(fresh)
+    const searching = this.search.step(this.view.state.doc, this.transcript.droppedCharacters)
+    if (searching || fresh.length > 0) this.tell()
+    if (searching || this.arrivals.length > 0) this.schedule()
+    else this.tell()
+    if (this.arrivals.length < 32) for (const go of this.drained.splice(0)) go()
+  }
+
+  private take(): string[] {
+    const until = performance.now() + FRAME_MS
+    const fresh: string[] = []
+    let taken = 0
+    for (const arrival of this.arrivals) {
+      const lines = 'note' in arrival ? this.transcript.addNote(arrival.note) : this.transcript.add(arrival.first_seq, arrival.stream, arrival.lines)
+      for (const line of lines) fresh.push(line)
+      taken += 1
+      if (performance.now() > until) break
+    }
+    this.arrivals.splice(0, taken)
+    return fresh
+  }
+
+  private append(fresh: string[]): void {
+    const { doc } = this.view.state
+    const empty = this.transcript.lines === fresh.length
+    // The text ends without a line end, so what follows begins with one.
+    const insert = Text.of(empty ? fresh : ['', ...fresh])
+    const total = doc.length + insert.length
+    const cut = doc.lines + fresh.length > MOST_LINES || total > MOST_CHARACTERS ? doc.line(Math.floor(doc.lines / 5) + 1) : null
+    const changes = [{ from: doc.length, insert }, ...(cut ? [{ from: 0, to: cut.from }] : [])]
+    if (cut) {
+      this.transcript.drop(cut.number - 1, cut.from)
+      this.search.drop(this.transcript.droppedCharacters)
+      this.match = this.trouble = -1
+    }
+    this.view.dispatch({
+      changes,
+      annotations: quiet.of(true),
+      effects: this.following ? this.toEnd(total - (cut?.from ?? 0)) : [],
+    })
+  }
+
+  private tell(): void {
+    if (this.over) return
+    const state: PaneState = {
+      lines: this.transcript.lines - this.transcript.droppedLines,
+      following: this.following,
+      troubles: this.transcript.troubles.length,
+      matches: this.search.found.length,
+      match: this.match + 1,
+      searching: this.search.expression !== null && this.frame !== 0,
+      forgotten: this.transcript.droppedLines,
+    }
+    const told = JSON.stringify(state)
+    if (told === this.told) return
+    this.told = told
+    this.options.changed(state)
+  }
+
+  // -- where the reader is ----------------------------------------------------------------------------------------------
+
+  private toEnd(position = this.view.state.doc.length): StateEffect<unknown> {
+    return EditorView.scrollIntoView(position, { y: 'end', x: 'start', yMargin: 8 })
+  }
+
+  private goTo(position: number): void {
+    this.following = false
+    this.view.dispatch({
+      selection: { anchor: position },
+      effects: [EditorView.scrollIntoView(position, { y: 'center' }), redraw.of(null)],
+    })
+    this.tell()
+  }
+
+  /** Whoever scrolls up wants to read; whoever comes back to the end wants to follow. */
+  private readonly scrolled = (): void => {
+    const { scrollTop, scrollHeight, clientHeight } = this.view.scrollDOM
+    const atEnd = scrollTop + clientHeight >= scrollHeight - AT_END_PX
+    const up = scrollTop < this.lastTop - 1
+    this.lastTop = scrollTop
+    if (atEnd === this.following || (this.following && !up)) return
+    this.following = atEnd
+    this.tell()
+  }
+
+  // -- how it looks -----------------------------------------------------------------------------------------------------
+
+  private makeState(): EditorState {
+    const pane = this
+    const drawing = ViewPlugin.fromClass(
+      class {
+        decorations: DecorationSet = Decoration.none
+        update(update: ViewUpdate) {
+          if (update.docChanged || update.viewportChanged || update.transactions.some(({ effects }) => effects.some(effect => effect.is(redraw)))) {
+            this.decorations = pane.draw(update.view)
+          }
+        }
+      },
+      { decorations: plugin => plugin.decorations },
+    )
+    return EditorState.create({
+      extensions: [
+        EditorState.readOnly.of(true),
+        EditorView.contentAttributes.of({
+          'aria-label': this.options.label,
+          'aria-readonly': 'true',
+          inputmode: 'none',
+          spellcheck: 'false',
+          translate: 'no',
+        }),
+        lineNumbers({ formatNumber: number => this.numberOf(number) }),
+        highlightSpecialChars({ addSpecialChars: /[\u202a-\u202c\u2068]/g }),
+        keymap.of([
+          { key: 'Mod-f', run: () => false },
+          { key: 'Mod-End', run: () => (this.follow(true), true) },
+        ]),
+        this.wrapping.of([]),
+        drawing,
+      ],
+    })
+  }
+
+  /** Beside a line: its number in the log; the widest one there is makes the room. */
+  private numberOf(number: number): string {
+    const line = number - 1 + this.transcript.droppedLines
+    if (number > this.view?.state.doc.lines) return String(this.transcript.lastSeq)
+    const seq = this.transcript.seqOf(line)
+    return seq ? String(seq) : ''
+  }
+
+  private draw(view: EditorView): DecorationSet {
+    const { transcript } = this
+    const { droppedCharacters, droppedLines } = transcript
+    const { doc } = view.state
+    const lines = new RangeSetBuilder<Decoration>()
+    const marks: Range<Decoration>[] = []
+    for (const { from, to } of view.visibleRanges) {
+      for (let number = doc.lineAt(from).number, last = doc.lineAt(to).number; number <= last; number += 1) {
+        const decoration = this.lineDecoration(number - 1 + droppedLines)
+        if (decoration) {
+          const { from: start } = doc.line(number)
+          lines.add(start, start, decoration)
+        }
+      }
+      transcript.eachSpan(from + droppedCharacters, to + droppedCharacters, (start, end, style) => {
+        const [begin, stop] = [Math.max(from, start - droppedCharacters), Math.min(to, end - droppedCharacters)]
+        if (begin < stop) marks.push(this.mark(style).range(begin, stop))
+      })
+      this.markMatches(doc.sliceString(from, to), from, marks)
+    }
+    return Decoration.set([...iterate(lines.finish()), ...marks], true)
+  }
+
+  private lineDecoration(line: number): Decoration | null {
+    const classes = [
+      this.transcript.seqOf(line) === 0 ? 'note' : '',
+      this.transcript.streamOf(line) === 'stderr' ? 'stderr' : '',
+      this.isTrouble(line) ? 'trouble' : '',
+      this.here === line ? 'here' : '',
+    ]
+    const name = classes.filter(Boolean).join(' ')
+    return name === '' || line >= this.transcript.lines ? null : this.kept(`line:${name}`, () => Decoration.line({ class: name }))
+  }
+
+  private isTrouble(line: number): boolean {
+    const { troubles } = this.transcript
+    const index = troubles.countBelow(line)
+    return index < troubles.length && troubles.at(index) === line
+  }
+
+  private mark(style: Style): Decoration {
+    return this.kept(`style:${style}`, () => Decoration.mark({ class: classesOf(style) }))
+  }
+
+  private markMatches(text: string, from: number, marks: Range<Decoration>[]): void {
+    const { expression, found } = this.search
+    if (!expression) return
+    const current = this.match >= 0 ? found.at(this.match) - this.transcript.droppedCharacters : -1
+    for (const match of text.matchAll(expression)) {
+      const begin = from + match.index
+      const name = begin === current ? 'match current' : 'match'
+      marks.push(this.kept(name, () => Decoration.mark({ class: name })).range(begin, begin + match[0].length))
+    }
+  }
+
+  private kept(name: string, make: () => Decoration): Decoration {
+    let decoration = this.decorations.get(name)
+    if (!decoration) this.decorations.set(name, (decoration = make()))
+    return decoration
+  }
+}
+
+function* iterate(set: DecorationSet): Generator<Range<Decoration>> {
+  for (const cursor = set.iter(); cursor.value; cursor.next()) yield cursor.value.range(cursor.from, cursor.to)
+}

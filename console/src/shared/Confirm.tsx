@@ -1,0 +1,26 @@
+import { useEffect, useId, useRef, type ReactNode } from 'react'
+
+/** Asks before something that cannot be undone. The first button does nothing, and Escape is that button. */
+export function Confirm(props: { title: string; children?: ReactNode; action: string; danger?: boolean; onConfirm(): void; onClose(): void }) {
+  const dialog = useRef<HTMLDialogElement>(null)
+  const title = useId()
+  useEffect(() => {
+    dialog.current?.showModal()
+  }, [])
+  return (
+    <dialog ref={dialog} className="dialog" aria-labelledby={title} onClose={props.onClose}>
+      <form method="dialog" onSubmit={() => props.onConfirm()}>
+        <h2 id={title}>{props.title}</h2>
+        {props.children}
+        <div className="dialog-buttons">
+          <button type="button" className="button" onClick={() => dialog.current?.close()}>
+            No, go back
+          </button>
+          <button type="submit" className={props.danger ? 'button primary danger' : 'button primary'}>
+            {props.action}
+          </button>
+        </div>
+      </form>
+    </dialog>
+  )
+}

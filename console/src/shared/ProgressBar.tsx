@@ -1,0 +1,19 @@
+import type { Job } from '../api'
+
+/** How far a job is; without a figure, only that it goes on. */
+export function ProgressBar({ progress, label }: { progress: Job['progress']; label: string }) {
+  const { percent } = progress
+  return (
+    <span
+      className={percent === null ? 'progress unknown' : 'progress'}
+      role="progressbar"
+      aria-label={label}
+      aria-valuemin={0}
+      aria-valuemax={100}
+      aria-valuenow={percent === null ? undefined : Math.round(percent)}
+      aria-valuetext={progress.message ?? undefined}
+    >
+      <span style={{ width: percent === null ? undefined : `${percent}%` }} />
+    </span>
+  )
+}

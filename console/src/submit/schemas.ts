@@ -1,0 +1,46 @@
+/** From the schemas of the contract to those that the form library shows well. Pure. */
+import type { components } from '@runcast/client'
+import type { RJSFSchema, UiSchema } from '@rjsf/utils'
+
+type JobTypeInfo = components['schemas']['JobTypeInfo']
+type Template = components['schemas']['Template']
+
+const LONG_TEXT = 2000
+
+/** The schema of the params (or a task's inputs), with the templates there are where one is asked for. */
+export function formSchema({ type, schema }: JobTypeInfo, templates: Template[]): RJSFSchema {
+  const { description: _, title: __, ...rest } = schema as RJSFSchema
+  const form: RJSFSchema = { type: 'object', ...rest }
+  if (type === 'create' && templates.length > 0 && form.properties) {
+    const template = form.properties.template as RJSFSchema
+    const oneOf = templates.map(({ name, title }) => ({ const: name, title: `${title} (${name})` }))
+    form.properties = { ...form.properties, template: { type: 'string', description: template.description ?? '', oneOf } }
+  }
+  return named(form)
+}
+
+/** Properties without a title get one that reads as words. */
+function named(schema: RJSFSchema): RJSFSchema {
+  if (!schema.properties) return schema
+  const properties = Object.entries(schema.properties).map(([name, property]) => [
+    name,
+    typeof property === 'object' ? { title: words(name), ...named(property) } : property,
+  ])
+  return { ...schema, properties: Object.fromEntries(properties) as NonNullable<RJSFSchema['properties']> }
+}
+
+export function words(name: string): string {
+  const spaced = name.replaceAll('_', ' ')
+  return spaced.charAt(0).toUpperCase() + spaced.slice(1)
+}
+
+/** Long texts get a large field, and an object's order is that of its schema. */
+export function uiSchemaOf(schema: RJSFSchema): UiSchema {
+  const ui: UiSchema = {}
+  for (const [name, property] of Object.entries(schema.properties ?? {})) {
+    if (typeof property !== 'object') continue
+    if (property.type === 'string' && !property.enum && (property.maxLength ?? 0) >= LONG_TEXT) ui[name] = { 'ui:widget': 'textarea', 'ui:options': { rows: 6 } }
+    if (property.type === 'object') ui[name] = uiSchemaOf(property)
+  }
+  return ui
+}

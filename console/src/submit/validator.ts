@@ -1,0 +1,78 @@
+/**
+ * Checks form data by JSON Schema without making code from it, which the policy of the page forbids: `@cfworker/json-schema` walks the schema, and this says
+ * to the form library what it found.
+ */
+import { Validator, type OutputUnit, type Schema } from '@cfworker/json-schema'
+import {
+  createErrorHandler,
+  getDefaultFormState,
+  toErrorSchema,
+  unwrapErrorHandler,
+  validationDataMerge,
+  type CustomValidator,
+  type ErrorTransformer,
+  type RJSFSchema,
+  type RJSFValidationError,
+  type UiSchema,
+  type ValidationData,
+  type ValidatorType,
+} from '@rjsf/utils'
+
+/** Words for the keywords that people meet most; the others speak for themselves. */
+const WORDS: Record<string, string> = { required: 'is needed', pattern: 'does not have the right form', type: 'is of the wrong kind' }
+/** Keywords that only say that something within is wrong, which is told as well. */
+const CONTAINERS = new Set(['properties', 'items', 'additionalProperties', 'prefixItems', '$ref', 'allOf'])
+
+class WalkingValidator implements ValidatorType {
+  private readonly made = new WeakMap<RJSFSchema, Validator>()
+
+  validateFormData(
+    formData: unknown,
+    schema: RJSFSchema,
+    customValidate?: CustomValidator,
+    transformErrors?: ErrorTransformer,
+    uiSchema?: UiSchema,
+  ): ValidationData<unknown> {
+    const found = this.rawValidation<OutputUnit>(schema, formData).errors ?? []
+    const errors = found.map(toError)
+    const told = transformErrors ? transformErrors(errors, uiSchema) : errors
+    const data = { errors: told, errorSchema: toErrorSchema(told) }
+    if (!customValidate) return data
+    const withDefaults = getDefaultFormState(this, schema, formData, schema, true)
+    const handler = customValidate(withDefaults, createErrorHandler(withDefaults), uiSchema)
+    return validationDataMerge(data, unwrapErrorHandler(handler))
+  }
+
+  isValid(schema: RJSFSchema, formData: unknown, rootSchema: RJSFSchema): boolean {
+    // Parts of the schema refer into the whole.
+    return this.check(rootSchema === schema ? schema : { ...rootSchema, allOf: [schema] }, formData).length === 0
+  }
+
+  rawValidation<Result = unknown>(schema: RJSFSchema, formData?: unknown): { errors?: Result[] } {
+    return { errors: this.check(schema, formData).filter(({ keyword }) => !CONTAINERS.has(keyword)) as Result[] }
+  }
+
+  private check(schema: RJSFSchema, formData: unknown): OutputUnit[] {
+    let validator = this.made.get(schema)
+    if (!validator) this.made.set(schema, (validator = new Validator(schema as Schema, '2020-12', false)))
+    return validator.validate(withoutUndefined(formData)).errors
+  }
+}
+
+function toError({ instanceLocation, keyword, error, keywordLocation }: OutputUnit): RJSFValidationError {
+  const missing = keyword === 'required' ? /"(.+)"/.exec(error)?.[1] : undefined
+  const steps = [...instanceLocation.replace(/^#\/?/, '').split('/').filter(Boolean).map(unescape), ...(missing ? [missing] : [])]
+  const message = WORDS[keyword] ?? error
+  return { name: keyword, message, property: steps.map(step => `['${step}']`).join(''), schemaPath: keywordLocation, stack: `${steps.join('.')} ${message}` }
+}
+
+function unescape(step: string): string {
+  return decodeURIComponent(step).replaceAll('~1', '/').replaceAll('~0', '~')
+}
+
+/** What a form leaves empty is not there at all, as in the JSON that is sent. */
+function withoutUndefined(value: unknown): unknown {
+  return value === undefined ? {} : (JSON.parse(JSON.stringify(value)) as unknown)
+}
+
+export const validator = new WalkingValidator()
