@@ -127,9 +127,10 @@ def _system() -> ctypes.CDLL:
 class Process:
     """A started command, leader of a process group and session of its own, and whatever it starts."""
 
-    def __init__(self, pid: int, *, outputs: Mapping[int, Stream], marker: str | None) -> None:
+    def __init__(self, pid: int, *, outputs: Mapping[int, Stream], terminal: int | None, marker: str | None) -> None:
         self.pid = pid
         self._outputs = dict(outputs)
+        self._terminal = terminal
         self._marker = marker
         self._exit: Exit | None = None
         self._subreaper = _is_subreaper()
@@ -147,12 +148,13 @@ class Process:
         with _directory(command.cwd):
             program = _program(command)
             start = _start_on_terminal if command.pty else _start_on_pipes
-            pid, outputs = start(command, program)
-        return cls(pid, outputs=outputs, marker=command.env.get(MARKER))
+            pid, outputs, terminal = start(command, program)
+        return cls(pid, outputs=outputs, terminal=terminal, marker=command.env.get(MARKER))
 
     @property
     def outputs(self) -> Mapping[int, Stream]:
-        """The non-blocking descriptors to read from, until their end. A terminal is one, `stdout`."""
+        """The non-blocking descriptors to read from, until their end. A terminal is one, `stdout`; it does not end before the command,
+        and then only when `poll` has told of that."""
         return MappingProxyType(self._outputs)
 
     def read(self, fd: int, size: int = 1 << 18) -> bytes | None:
@@ -201,8 +203,14 @@ class Process:
 
     def close(self) -> None:
         """Closes the outputs. What runs on gets SIGPIPE, or EIO, at its next write."""
+        self._let_go_of_terminal()
         while self._outputs:
             os.close(self._outputs.popitem()[0])
+
+    def _let_go_of_terminal(self) -> None:
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
 
     def _reap(self) -> None:
         while not self._childless:
@@ -215,6 +223,7 @@ class Process:
                 return
             if pid == self.pid:
                 self._exit = Exit.of(status)
+                self._let_go_of_terminal()
 
     def _tree(self) -> list[_Entry]:
         if self._subreaper:
@@ -281,7 +290,7 @@ def _program(command: Command) -> str:
     return str(next((path for path in found if os.access(path, os.X_OK)), found[0]))
 
 
-def _start_on_pipes(command: Command, program: str) -> tuple[int, dict[int, Stream]]:
+def _start_on_pipes(command: Command, program: str) -> tuple[int, dict[int, Stream], None]:
     with _descriptors() as opened:
         opened += (out := os.pipe())
         opened += (err := os.pipe())
@@ -291,10 +300,12 @@ def _start_on_pipes(command: Command, program: str) -> tuple[int, dict[int, Stre
             (os.POSIX_SPAWN_DUP2, err[1], 2),
         ]
         pid = _spawn(command, program, actions)
-        return pid, _keep(opened, {out[0]: Stream.STDOUT, err[0]: Stream.STDERR})
+        return pid, _keep(opened, {out[0]: Stream.STDOUT, err[0]: Stream.STDERR}), None
 
 
-def _start_on_terminal(command: Command, program: str) -> tuple[int, dict[int, Stream]]:
+def _start_on_terminal(command: Command, program: str) -> tuple[int, dict[int, Stream], int]:
+    """Also gives our own end of the terminal: when nobody else holds that open any more (the command closed its streams), the terminal
+    would seem to be over, and to let go of it would hang up on the command."""
     with _descriptors() as opened:
         try:
             opened += (ends := os.openpty())
@@ -309,7 +320,9 @@ def _start_on_terminal(command: Command, program: str) -> tuple[int, dict[int, S
             (os.POSIX_SPAWN_DUP2, 0, 2),
         ]
         pid = _spawn(command, program, actions)
-        return pid, _keep(opened, {reader: Stream.STDOUT})
+        outputs = _keep(opened, {reader: Stream.STDOUT})
+        opened.remove(terminal)
+        return pid, outputs, terminal
 
 
 def _set_up(terminal: int) -> None:

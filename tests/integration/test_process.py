@@ -84,7 +84,8 @@ def read_all(process: Process) -> dict[Stream, bytes]:
     """Everything that it writes, up to the end of every output."""
     data = dict.fromkeys(process.outputs.values(), b"")
     while process.outputs:
-        for fd in select.select(list(process.outputs), [], [], SECONDS)[0]:
+        process.poll()  # a terminal ends when it is known that the command has
+        for fd in select.select(list(process.outputs), [], [], 0.05)[0]:
             stream = process.outputs[fd]
             data[stream] += process.read(fd) or b""
     return data
@@ -353,15 +354,25 @@ def test_reading_waits_for_nobody_and_says_when_it_is_over(pty: bool) -> None:
         assert process.read(fd) == b"456789"
         assert process.read(fd) == b""
         process.signal(signal.SIGKILL)
+        until(process.poll)
         until(lambda: process.read(fd) is None)
         assert fd not in process.outputs
         with pytest.raises(OSError):
             os.fstat(fd)
-        until(process.poll)
         sweep(process)
         return True
 
     assert supervised(scenario)
+
+
+def test_a_command_may_close_its_terminal_and_come_back_to_it() -> None:
+    def scenario() -> bytes:
+        script = "exec <&- >&- 2>&-; sleep 0.2; echo still here > /dev/tty; exit 7"
+        ended, data = run("sh", "-c", script, pty=True)
+        assert ended == Exit(code=7, signal=None)
+        return data[Stream.STDOUT]
+
+    assert supervised(scenario) == b"still here\n"
 
 
 def test_bytes_are_not_touched() -> None:
