@@ -191,4 +191,7 @@ def hold_at_rest(findings: Findings, server: RunningServer) -> None:
         eventually(lambda: not connections(), "the API lets go of its clients", seconds=10)
     except AssertionError:
         findings.broken.append(f"these connections are left open: {connections()}")
-        print(findings.broken[-1]); import subprocess; subprocess.run(["ss","-tnp"])
+        print(findings.broken[-1])
+        import subprocess
+
+        subprocess.run(["ss", "-tnp"])

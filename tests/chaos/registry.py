@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaos import crashes, kills, races
+from chaos import children, crashes, kills, races
 from chaos.scenario import Scenario
 
-SCENARIOS: Sequence[Scenario] = (*kills.SCENARIOS, *crashes.SCENARIOS, *races.SCENARIOS)
+SCENARIOS: Sequence[Scenario] = (*kills.SCENARIOS, *crashes.SCENARIOS, *races.SCENARIOS, *children.SCENARIOS)

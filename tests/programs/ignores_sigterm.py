@@ -1,4 +1,4 @@
-"""Ignores SIGTERM, SIGINT and SIGHUP, says `ready`, and runs until it is killed."""
+"""Ignores SIGTERM, SIGINT and SIGHUP, says `ready`, and runs until it is killed, or for so many seconds."""
 
 import argparse
 import signal
@@ -6,6 +6,7 @@ import time
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--say", action="store_true", help="print a line for each signal instead of ignoring it silently")
+parser.add_argument("--seconds", type=float, default=600, help="until it ends by itself")
 options = parser.parse_args()
 
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -14,5 +15,6 @@ for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     else:
         signal.signal(number, signal.SIG_IGN)
 print("ready", flush=True)
-while True:
-    time.sleep(60)
+end = time.monotonic() + options.seconds
+while (left := end - time.monotonic()) > 0:
+    time.sleep(left)
