@@ -54,6 +54,7 @@ def build() -> bool:
             return False
         for step in STEPS:
             _run(*step)
+        _add_licences_of_fonts()
         _compress()
         stamp.write_text(wanted)
         return True
@@ -80,6 +81,13 @@ def _run(*step: str) -> None:
     if done.returncode != 0:
         print(done.stdout, file=sys.stderr, flush=True)
         done.check_returncode()
+
+
+def _add_licences_of_fonts() -> None:
+    """Vite lists those of the programs only."""
+    with (TARGET / "LICENSES.md").open("a", encoding="utf-8") as licences:
+        for path in sorted(MODULES.glob("@fontsource*/*/LICENSE")):
+            licences.write(f"\n## {path.parent.name} (font)\n\n{path.read_text(encoding='utf-8')}\n")
 
 
 def _compress() -> None:

@@ -29,6 +29,7 @@ export default defineConfig({
     assetsInlineLimit: 0, // the policy of the pages allows files, no `data:` scripts or styles
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 1000,
+    license: { fileName: 'LICENSES.md' }, // of all that is bundled
     rolldownOptions: { input: Object.fromEntries(Object.entries(entries).map(([name, { page }]) => [name, here(page)])) },
   },
 })

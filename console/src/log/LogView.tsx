@@ -6,7 +6,7 @@ import { bytes, isActive } from '../format'
 import { Pane, type PaneState } from './pane'
 import { MOST_MATCHES } from './search'
 
-const EMPTY: PaneState = { lines: 0, following: true, troubles: 0, matches: 0, match: 0, searching: false, forgotten: 0 }
+const EMPTY: PaneState = { lines: 0, following: true, troubles: 0, trouble: 0, matches: 0, match: 0, searching: false, forgotten: 0 }
 const whole = (value: number) => value.toLocaleString('en')
 
 interface LogViewProps {
@@ -86,7 +86,7 @@ export function LogView({ job, connection, problem, onPane }: LogViewProps) {
         <div className="log-buttons">
           {state.troubles > 0 && (
             <button type="button" className="button small" onClick={() => pane.current?.toTrouble()}>
-              First error<span className="muted">{state.troubles > 1 && ` of ${whole(state.troubles)}`}</span>
+              {state.trouble === 0 ? 'First error' : `Error ${whole(state.trouble)} of ${whole(state.troubles)}`}
             </button>
           )}
           <button type="button" className="button small" aria-pressed={wrapped} onClick={() => (setWrapped(!wrapped), pane.current?.wrap(!wrapped))}>

@@ -22,6 +22,8 @@ export interface PaneState {
   lines: number
   following: boolean
   troubles: number
+  /** 1-based; 0 when none is chosen. */
+  trouble: number
   matches: number
   /** 1-based; 0 when none is chosen. */
   match: number
@@ -195,6 +197,7 @@ export class Pane {
       lines: this.transcript.lines - this.transcript.droppedLines,
       following: this.following,
       troubles: this.transcript.troubles.length,
+      trouble: this.trouble + 1,
       matches: this.search.found.length,
       match: this.match + 1,
       searching: this.search.expression !== null && this.frame !== 0,

@@ -39,7 +39,7 @@ export function SubmitPage({ chosen }: { chosen: string | null }) {
               <li key={keyOf(info)}>
                 <a href={toNew(keyOf(info))} aria-current={info === type ? 'true' : undefined}>
                   <span>{info.title}</span>
-                  <span className="muted">{keyOf(info)}</span>
+                  <span className="muted">{info.task ?? info.description ?? String(info.schema.description ?? info.type)}</span>
                 </a>
               </li>
             ))}
@@ -65,7 +65,7 @@ function JobForm({ info, templates: known }: { info: JobTypeInfo; templates: com
   const [problem, setProblem] = useState<string | null>(null)
   const [refused, setRefused] = useState<ErrorSchema>({})
   const schema = useMemo(() => formSchema(info, known), [info, known])
-  const ui = useMemo(() => uiSchemaOf(schema), [schema])
+  const ui = useMemo(() => uiSchemaOf(schema, known), [schema, known])
 
   const submit = async (values: Values) => {
     setBusy(true)
@@ -86,7 +86,7 @@ function JobForm({ info, templates: known }: { info: JobTypeInfo; templates: com
   return (
     <div className="card job-form">
       <h2>{info.title}</h2>
-      {info.description && <p className="muted">{info.description}</p>}
+      {info.task !== null && info.description && <p className="muted">{info.description}</p>}
       <Form
         id="job"
         idPrefix="params"

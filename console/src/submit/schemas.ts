@@ -13,8 +13,7 @@ export function formSchema({ type, schema }: JobTypeInfo, templates: Template[])
   const form: RJSFSchema = { type: 'object', ...rest }
   if (type === 'create' && templates.length > 0 && form.properties) {
     const template = form.properties.template as RJSFSchema
-    const oneOf = templates.map(({ name, title }) => ({ const: name, title: `${title} (${name})` }))
-    form.properties = { ...form.properties, template: { type: 'string', description: template.description ?? '', oneOf } }
+    form.properties = { ...form.properties, template: { type: 'string', description: template.description ?? '', enum: templates.map(({ name }) => name) } }
   }
   return named(form)
 }
@@ -34,12 +33,13 @@ export function words(name: string): string {
   return spaced.charAt(0).toUpperCase() + spaced.slice(1)
 }
 
-/** Long texts get a large field, and an object's order is that of its schema. */
-export function uiSchemaOf(schema: RJSFSchema): UiSchema {
+/** Long texts get a large field, and templates are shown by their titles. */
+export function uiSchemaOf(schema: RJSFSchema, templates: Template[] = []): UiSchema {
   const ui: UiSchema = {}
   for (const [name, property] of Object.entries(schema.properties ?? {})) {
     if (typeof property !== 'object') continue
     if (property.type === 'string' && !property.enum && (property.maxLength ?? 0) >= LONG_TEXT) ui[name] = { 'ui:widget': 'textarea', 'ui:options': { rows: 6 } }
+    if (name === 'template' && property.enum) ui[name] = { 'ui:enumNames': templates.map(({ name, title }) => `${title} (${name})`) }
     if (property.type === 'object') ui[name] = uiSchemaOf(property)
   }
   return ui

@@ -62,7 +62,7 @@ function ArrayFields({ title, items, canAdd, onAddClick, disabled, schema, field
       </legend>
       {schema.description && (
         <p id={descriptionId(fieldPathId)} className="form-help muted">
-          {schema.description}
+          {withCode(schema.description)}
         </p>
       )}
       {items}
@@ -94,9 +94,14 @@ function Description({ id, description }: { id: string; description?: unknown })
   if (typeof description !== 'string' || description === '') return null
   return (
     <p id={id} className="form-help muted">
-      {description}
+      {withCode(description)}
     </p>
   )
+}
+
+/** What the contract sets in backticks, as code. */
+function withCode(text: string) {
+  return text.split('`').map((part, index) => (index % 2 ? <code key={index}>{part}</code> : part))
 }
 
 /** One line of text, or a number. */
