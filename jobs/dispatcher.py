@@ -59,7 +59,9 @@ class Dispatcher:
         self._abandoned = False
         self._claiming = Duty(CLAIM_SECONDS, self._claim)
         self._forgetting = Duty(RETENTION_SECONDS, self._forget_old)
-        self._duties = [self._claiming, Duty(SWEEP_SECONDS, self._sweep), Duty(HEARTBEAT_SECONDS, self._show_life), self._forgetting]
+        # At least as often as supervisors do: when they cannot write, we shall know.
+        showing_life = Duty(min(HEARTBEAT_SECONDS, settings.lease_seconds / 4), self._show_life)
+        self._duties = [self._claiming, Duty(SWEEP_SECONDS, self._sweep), showing_life, self._forgetting]
 
     def run(self) -> None:
         """Until told to stop; then, unless jobs are to be kept, until the running ones have ended."""
@@ -95,6 +97,7 @@ class Dispatcher:
                 duty.do_when_due()
         except Unavailable as error:
             logger.warning("%s Trying on.", error)
+            self._watch.forget()
             time.sleep(0.5)
 
     def _register(self) -> None:
@@ -166,27 +169,32 @@ class LeaseWatch:
     """Tells which running jobs have lost their supervisor.
 
     On this host a dead process is proof at once. Otherwise a supervisor that gave no sign for the length of a lease, measured by our own
-    monotonic clock since we first saw that sign, is lost: no two clocks are ever compared.
+    monotonic clock from look to look, is lost: no two clocks are ever compared. Time in which we were held up ourselves, by the store or
+    by the machine, hardly counts: it will have held up the supervisor, too.
     """
 
     def __init__(self, lease_seconds: float) -> None:
         self._lease_seconds = lease_seconds
-        self._seen: dict[tuple[str, str], tuple[int, float]] = {}
+        self._looked = time.monotonic()
+        self._silent: dict[tuple[str, str], tuple[int, float]] = {}
 
     def lost(self, running: list[Held]) -> list[Held]:
         now = time.monotonic()
-        before, self._seen = self._seen, {}
+        passed, self._looked = min(now - self._looked, 2 * SWEEP_SECONDS), now
+        before, self._silent = self._silent, {}
         lost = []
         for held in running:
-            key = (held.job_id, held.lease)
-            heartbeat, since = before.get(key, (held.heartbeat, now))
-            if heartbeat != held.heartbeat:
-                heartbeat, since = held.heartbeat, now
-            self._seen[key] = (heartbeat, since)
-            if _known_dead(held) or now - since > self._lease_seconds:
+            heartbeat, silence = before.get((held.job_id, held.lease), (None, 0.0))
+            silence = silence + passed if heartbeat == held.heartbeat else 0.0
+            self._silent[held.job_id, held.lease] = (held.heartbeat, silence)
+            if _known_dead(held) or silence > self._lease_seconds:
                 _end_supervisor(held)
                 lost.append(held)
         return lost
+
+    def forget(self) -> None:
+        """The store took no writes, so nobody could give a sign: all silence counts from now."""
+        self._silent = {}
 
 
 def _known_dead(held: Held) -> bool:

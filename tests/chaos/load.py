@@ -27,6 +27,8 @@ from support.waiting import eventually
 
 PATIENCE_SECONDS = 40.0
 LOST = "supervisor was lost"
+Ending = tuple[str, str | None]
+"""Status and reason."""
 
 NOTE = "echo $$ >> {folder}/{name}.starts; say() {{ echo line $1; echo $1 >> {folder}/{name}.said; }}; "
 NUMBERED = "i=0; while [ $i -lt {lines} ]; do i=$((i+1)); say $i; [ $((i % 10)) = 0 ] && sleep 0.05; done; exit 0"
@@ -64,8 +66,6 @@ class Load:
         self.folder = self.surroundings.folder / "notes"
         self.folder.mkdir(exist_ok=True)
         self._stopping = threading.Event()
-        self._paused = threading.Event()
-        self._idle = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load")
 
     def __enter__(self) -> Load:
@@ -79,16 +79,6 @@ class Load:
         self._stopping.set()
         self._thread.join(PATIENCE_SECONDS + 10)
 
-    def pause(self) -> None:
-        """Submit nothing until `go_on`; what was begun is answered first."""
-        self._paused.set()
-        self._idle.wait(PATIENCE_SECONDS + 10)
-
-    def go_on(self, server: RunningServer) -> None:
-        self.server = server
-        self._idle.clear()
-        self._paused.clear()
-
     def wait_until_all_ended(self, *, seconds: float = 40) -> None:
         """Every accepted job ends by itself, or because it was cancelled."""
         with colleague(self.server) as server:
@@ -100,24 +90,14 @@ class Load:
 
     def _run(self) -> None:
         try:
-            while not self._stopping.is_set():
-                if self._paused.is_set():
-                    self._idle.set()
-                    self._stopping.wait(0.01)
-                else:
-                    self._submit_until_paused()
+            with colleague(self.server) as server:
+                while not self._stopping.is_set():
+                    if self._active(server) >= self.at_once:
+                        self._stopping.wait(0.05)
+                    else:
+                        self._turn(server)
         except Exception as error:
             self.faults.append(f"the load ended: {type(error).__name__}: {error}")
-        finally:
-            self._idle.set()
-
-    def _submit_until_paused(self) -> None:
-        with colleague(self.server) as server:
-            while not self._stopping.is_set() and not self._paused.is_set():
-                if self._active(server) >= self.at_once:
-                    self._stopping.wait(0.05)
-                else:
-                    self._turn(server)
 
     def _turn(self, server: RunningServer) -> None:
         kind = self.rng.choice(sorted(SCRIPTS))
@@ -176,10 +156,11 @@ def status_of(server: RunningServer, job_id: str | None) -> str | None:
     return None
 
 
-def hold_load(findings: Findings, load: Load, *, lost_at_most: int, killed: set[str] | None = None) -> None:
+def hold_load(findings: Findings, load: Load, *, lost_at_most: int, killed: set[str] | None = None, shut_down: bool = False) -> None:
     """Hold the stored jobs of the load against what they noted: starts, lines, and how they may have ended.
 
-    `lost_at_most` of them may have lost their supervisor; the leaders of those in `killed` were killed.
+    `lost_at_most` of them may have lost their supervisor; the leaders of those in `killed` were killed; with `shut_down`, a stopping server
+    may have cancelled them.
     """
     findings.broken += load.faults
     with opened(load.surroundings.database) as connection:
@@ -187,25 +168,23 @@ def hold_load(findings: Findings, load: Load, *, lost_at_most: int, killed: set[
         causes = connection.execute("SELECT job_id FROM job_events WHERE cause LIKE ?", (f"%{LOST}%",))
         losses = [row["job_id"] for row in causes]
     findings.hold(len(losses) <= lost_at_most, f"{len(losses)} supervisors were lost, but only {lost_at_most} were killed")
-    lost = set(losses)
     for job in load.jobs:
-        row = rows.get(job.id or "")
-        if row is not None:
-            _hold_job(findings, load, job, row, lost=job.id in lost, killed=job.id in (killed or set()))
+        if (row := rows.get(job.id or "")) is not None:
+            also: set[Ending] = {("failed", "signal")} if job.id in (killed or ()) else set()
+            also |= {("cancelled", "server_shutdown")} if shut_down else set()
+            _hold_job(findings, load, job, row, lost=job.id in losses, also=also)
 
 
-def _hold_job(findings: Findings, load: Load, job: LoadJob, row: Any, *, lost: bool, killed: bool) -> None:
+def _hold_job(findings: Findings, load: Load, job: LoadJob, row: Any, *, lost: bool, also: set[Ending]) -> None:
     starts, said = (_numbers(load.folder / f"{job.name}.{what}") for what in ("starts", "said"))
     ending = (row["status"], row["reason"])
     allowed = row["attempt"] if lost else 1
     findings.hold(len(starts) <= allowed, f"job {job.id} was started {len(starts)} times in {row['attempt']} attempts")
-    expected: set[tuple[str, str | None]] = {("completed", None)}
+    expected = {("completed", None), *also}
     if job.cancel:
         expected.add(("cancelled", "cancelled_by_client"))
     if lost:
         expected.add(("failed", "worker_lost"))
-    if killed:
-        expected.add(("failed", "signal"))
     findings.hold(ending in expected, f"job {job.id} ({job.name}) ended as {ending}")
     if lost and row["attempt"] > 1:
         return  # each attempt numbers its lines anew

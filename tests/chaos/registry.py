@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaos import children, crashes, kills, races
+from chaos import children, crashes, kills, races, restarts
 from chaos.scenario import Scenario
 
-SCENARIOS: Sequence[Scenario] = (*kills.SCENARIOS, *crashes.SCENARIOS, *races.SCENARIOS, *children.SCENARIOS)
+SCENARIOS: Sequence[Scenario] = (
+    *kills.SCENARIOS,
+    *crashes.SCENARIOS,
+    *restarts.SCENARIOS,
+    *races.SCENARIOS,
+    *children.SCENARIOS,
+)

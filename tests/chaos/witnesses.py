@@ -45,6 +45,9 @@ class Witness:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         self._ended.set()
         self.cut()
         self._thread.join(20)
