@@ -63,8 +63,10 @@ function Head({ job, onJob }: { job: Job; onJob(job: Job): void }) {
           <bdi>{detail}</bdi>
         </p>
       )}
-      <div className="job-state" role="status">
-        <StatusMark status={job.status} big />
+      <div className="job-state">
+        <span role="status">
+          <StatusMark status={job.status} big />
+        </span>
         <span className="muted">
           {job.status === 'pending' ? `${waitingOf(job)} · submitted ${ago(job.created_at, now)}` : null}
           {job.status === 'running' && job.cancel_requested_at ? 'is being cancelled · ' : null}

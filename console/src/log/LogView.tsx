@@ -115,7 +115,11 @@ function matchesOf({ matches, match, searching }: PaneState): string {
 function LogStatus({ job, connection, problem, lines }: { job: Job; connection: Connection; problem: string | null; lines: number }) {
   const [state, words] = wordsOf(job, connection, problem, lines)
   return (
-    <p className="log-status" data-state={state} role="status">
+    <p className="log-status" data-state={state}>
+      {/* Told to who listens at each change, and not with each line. */}
+      <span className="unseen" role="status">
+        Log: {TOLD[state]}
+      </span>
       <span className="dot" aria-hidden="true" />
       <span>{words}</span>
       <span className="muted log-size">
@@ -125,7 +129,16 @@ function LogStatus({ job, connection, problem, lines }: { job: Job; connection: 
   )
 }
 
-function wordsOf(job: Job, { state, behind, reason }: Connection, problem: string | null, lines: number): [string, string] {
+type LogState = 'connecting' | 'catching-up' | 'live' | 'lost' | 'ended'
+const TOLD: Record<LogState, string> = {
+  connecting: 'connecting',
+  'catching-up': 'catching up',
+  live: 'live',
+  lost: 'connection lost, trying again',
+  ended: 'complete',
+}
+
+function wordsOf(job: Job, { state, behind, reason }: Connection, problem: string | null, lines: number): [LogState, string] {
   if (problem) return ['lost', `Nothing more will come: ${problem}`]
   if (state === 'lost') return ['lost', `Connection lost (${reason}). Trying again; the log goes on where it stopped.`]
   if (state === 'connecting') return ['connecting', 'Connecting …']

@@ -60,7 +60,25 @@ function picture(character: string): string {
   return code < 0x20 ? String.fromCharCode(0x2400 + code) : code === 0x7f ? '\u2421' : '\ufffd'
 }
 
+/** Programs use a handful of sequences over and over. */
+const known = new Map<string, Map<Style, Style>>()
+const MOST_KNOWN = 1000
+
 function styled(style: Style, parameters: string): Style {
+  let results = known.get(parameters)
+  if (!results) {
+    if (known.size >= MOST_KNOWN) known.clear()
+    known.set(parameters, (results = new Map()))
+  }
+  let result = results.get(style)
+  if (result === undefined) {
+    if (results.size >= MOST_KNOWN) results.clear()
+    results.set(style, (result = worked(style, parameters)))
+  }
+  return result
+}
+
+function worked(style: Style, parameters: string): Style {
   const codes = parameters.split(/[;:]/).map(code => (code === '' ? 0 : Number(code)))
   for (let at = 0; at < codes.length; at += 1) {
     const code = codes[at]!

@@ -14,6 +14,9 @@ const MOST_LINES = 2_000_000
 const MOST_CHARACTERS = 110_000_000
 /** How long the lines that arrived may take of a frame. */
 const FRAME_MS = 8
+/** Of a flood of lines some are drawn now and then, since drawing costs more than all else. */
+const FLOOD_LINES = 500
+const FLOOD_MS = 120
 const AT_END_PX = 4
 
 type Arrival = { first_seq: number; stream: Stream; lines: string[] } | { note: string }
@@ -48,6 +51,8 @@ export class Pane {
   private readonly decorations = new Map<string, Decoration>()
   private arrivals: Arrival[] = []
   private drained: (() => void)[] = []
+  private fresh: string[] = []
+  private drawnAt = 0
   private frame = 0
   private following = true
   private lastTop = 0
@@ -130,7 +135,8 @@ export class Pane {
     if (troubles.length === 0) return
     this.trouble = (this.trouble + 1) % troubles.length
     this.here = troubles.at(this.trouble)
-    this.goTo(this.view.state.doc.line(this.here - droppedLines + 1).from)
+    const { doc } = this.view.state
+    this.goTo(doc.line(Math.min(this.here - droppedLines + 1, doc.lines)).from)
   }
 
   focus(): void {
@@ -148,30 +154,31 @@ export class Pane {
   private readonly flush = (): void => {
     this.frame = 0
     if (this.over) return
-    const fresh = this.take()
-    if (fresh.length > 0) this.append(fresh)
-    const searching = this.search.step(this.view.state.doc, this.transcript.droppedCharacters)
-    if (searching || fresh.length > 0) this.tell()
-    if (searching || this.arrivals.length > 0) this.schedule()
-    else this.tell()
+    // One of both in a frame, not both.
+    const drawing = this.fresh.length > 0 && performance.now() - this.drawnAt > FLOOD_MS
+    if (drawing) this.append(this.fresh.splice(0))
+    else this.take()
+    if (this.arrivals.length === 0 && this.fresh.length > 0 && this.fresh.length < FLOOD_LINES) this.append(this.fresh.splice(0))
     if (this.arrivals.length < 32) for (const go of this.drained.splice(0)) go()
+    const searching = this.search.step(this.view.state.doc, this.transcript.droppedCharacters)
+    if (searching || this.arrivals.length > 0 || this.fresh.length > 0) this.schedule()
+    this.tell()
   }
 
-  private take(): string[] {
+  private take(): void {
     const until = performance.now() + FRAME_MS
-    const fresh: string[] = []
     let taken = 0
     for (const arrival of this.arrivals) {
       const lines = 'note' in arrival ? this.transcript.addNote(arrival.note) : this.transcript.add(arrival.first_seq, arrival.stream, arrival.lines)
-      for (const line of lines) fresh.push(line)
+      for (const line of lines) this.fresh.push(line)
       taken += 1
       if (performance.now() > until) break
     }
     this.arrivals.splice(0, taken)
-    return fresh
   }
 
   private append(fresh: string[]): void {
+    this.drawnAt = performance.now()
     const { doc } = this.view.state
     const empty = this.transcript.lines === fresh.length
     // The text ends without a line end, so what follows begins with one.
