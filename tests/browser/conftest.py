@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from handlers import pages
+from support.watched import Watched
 
 HERE = Path(__file__).parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -38,21 +39,6 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
-
-
-class Watched:
-    """What the pages of a test said that they should not; `allowed` are parts of what the test provokes."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.allowed: list[str] = []
-
-    def watch(self, page: Page) -> None:
-        page.on("console", lambda message: self.said.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: self.said.append(f"raised: {error}"))
-
-    def check(self) -> None:
-        assert [said for said in self.said if not any(allowed in said for allowed in self.allowed)] == []
 
 
 @pytest.fixture

@@ -89,7 +89,10 @@ export class Connection {
     const auth = { token }
     this.record('out', 'connect', { token: NOT_SHOWN }, this.schemas.faults('connect', auth))
     this.become({ kind: 'connecting' })
-    const socket = io(this.url, { path: this.path, auth, forceNew: true, reconnectionDelay: 500, reconnectionDelayMax: 5000 })
+    // Without the usual change of transports, which a refusal would catch in its middle.
+    const transports = ['websocket', 'polling']
+    const options = { transports, tryAllTransports: true, forceNew: true, reconnectionDelay: 500, reconnectionDelayMax: 5000 }
+    const socket = io(this.url, { path: this.path, auth, ...options })
     this.socket = socket
     socket.on('connect', () => this.connected(socket))
     socket.on('disconnect', reason => this.disconnected(socket, reason))
@@ -150,9 +153,6 @@ export class Connection {
     if (!socket.connected) return
     this.record('own', 'connected', undefined, [])
     this.become({ kind: 'on', transport: socket.io.engine.transport.name })
-    socket.io.engine.once('upgrade', (transport: { name: string }) => {
-      if (this.socket === socket && socket.connected) this.become({ kind: 'on', transport: transport.name })
-    })
     for (const wanted of [...this.subscriptions.values()]) {
       const { state, ...subscription } = wanted
       if (state !== 'over') void this.subscribe(subscription)

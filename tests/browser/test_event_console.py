@@ -1,0 +1,288 @@
+"""The newcomer's way through the console for events, and what it must stay honest about: lost connections, invalid events, hostile text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, WebSocketRoute, expect
+
+from support.server import RunningServer
+from support.waiting import eventually
+from support.watched import Watched
+
+AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe.min.js"
+LINES = re.compile(r"^(?:(?P<count>\d+) lines: )?.* first_seq: (?P<first>\d+) ")
+
+
+class Console:
+    """The page as a person uses it."""
+
+    def __init__(self, page: Page, server: RunningServer) -> None:
+        self.page = page
+        self.server = server
+        page.goto(f"{server.url}/api/docs/events")
+        expect(page.get_by_role("heading", name="Live events")).to_be_visible()
+
+    @property
+    def state(self) -> Locator:
+        return self.page.locator(".connection").get_by_role("status")
+
+    def connect(self, token: str | None = None) -> None:
+        self.page.get_by_label("Token", exact=True).fill(token or self.server.token)
+        self.page.get_by_role("button", name="Connect", exact=True).click()
+
+    def connected(self) -> Console:
+        self.connect()
+        expect(self.state).to_have_text("Connected by WebSocket")
+        return self
+
+    def subscribe(self, job_id: str) -> None:
+        self.page.get_by_role("combobox", name="Job").fill(job_id)
+        self.page.get_by_role("button", name="Subscribe", exact=True).click()
+
+    def entries(self, name: str) -> Locator:
+        return self.page.locator(".entries > ol > li").filter(has=self.page.locator(f".name:text-is('{name}')"))
+
+    def payload(self, entry: Locator) -> object:
+        entry.locator("summary").click()
+        return json.loads(entry.get_by_label("Payload").inner_text())
+
+    def filter(self, name: str) -> Locator:
+        return self.page.get_by_role("checkbox", name=re.compile(rf"^{name}\b"))
+
+
+@pytest.fixture
+def console(page: Page, server: RunningServer) -> Console:
+    return Console(page, server)
+
+
+def test_connect_subscribe_and_see_each_event_checked(console: Console, server: RunningServer, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    console.connected()
+    console.page.get_by_role("button", name="Subscribe to all jobs").click()
+    expect(console.entries("subscribe_ack")).to_have_count(1)
+    job_id = server.shell(f"echo one; echo '::progress 40 linking'; while [ ! -e {gate} ]; do sleep 0.01; done; echo two; exit 3")
+    console.subscribe(job_id)
+    expect(console.page.get_by_label("Subscribed").get_by_text(job_id)).to_be_visible()
+    expect(console.entries("log")).to_have_count(1)
+    gate.touch()
+
+    expect(console.entries("complete")).to_have_count(1)
+    expect(console.entries("log")).to_have_count(2)
+    assert console.payload(console.entries("subscribe").last) == {"job_id": job_id, "after_seq": 0}
+    acknowledged = console.payload(console.entries("subscribe_ack").last)
+    assert isinstance(acknowledged, dict)
+    assert (acknowledged["ok"], acknowledged["job"]["id"], acknowledged["next_seq"]) == (True, job_id, 1)
+    lines = console.payload(console.entries("log").last)
+    assert isinstance(lines, dict)
+    assert (lines["job_id"], lines["first_seq"], lines["lines"]) == (job_id, 2, ["two"])
+    end = console.payload(console.entries("complete"))
+    assert isinstance(end, dict)
+    assert (end["status"], end["exit_code"], end["log_lines"]) == ("failed", 3, 2)
+    for name in ("connect", "subscribe", "subscribe_ack", "log", "progress", "status", "error", "complete"):
+        assert set(console.entries(name).locator(".verdict").all_inner_texts()) == {"✓ valid"}, name
+    expect(console.page.get_by_text(re.compile(r"recorded, 0 invalid"))).to_be_visible()
+    expect(console.page.get_by_label("Subscribed").get_by_text(re.compile("over, line 2"))).to_be_visible()
+
+
+def test_the_token_is_never_shown_and_kept_for_the_session(console: Console, server: RunningServer) -> None:
+    console.connected()
+    assert console.payload(console.entries("connect")) == {"token": "•••"}
+    assert server.token not in console.page.content()
+    console.page.reload()
+    expect(console.state).to_have_text("Connected by WebSocket")
+    console.page.get_by_role("button", name="Forget the token").click()
+    expect(console.state).to_have_text("Not connected")
+    console.page.reload()
+    expect(console.state).to_have_text("Not connected")
+    assert console.page.get_by_label("Token", exact=True).input_value() == ""
+
+
+def test_a_refusal_says_why_and_the_next_try_may_be_right(console: Console) -> None:
+    console.connect("rc_not_a_token")
+    expect(console.state).to_contain_text("Refused: The token is not known")
+    refused = console.payload(console.entries("connect_error"))
+    assert isinstance(refused, dict)
+    assert refused["data"]["type"] == "urn:runcast:problem:unauthenticated"
+    expect(console.entries("connect_error").locator(".verdict")).to_have_text("✓ valid")
+    console.connected()
+
+
+def test_a_subscription_that_is_refused_is_none(console: Console) -> None:
+    console.connected()
+    console.subscribe("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e12")
+    expect(console.entries("subscribe_ack").locator(".gist")).to_contain_text("ok: false")
+    expect(console.page.get_by_label("Subscribed")).to_have_count(0)
+
+
+def test_what_breaks_the_contract_is_marked_and_explained(page: Page, server: RunningServer) -> None:
+    """The server sends no such event; so it is falsified on its way."""
+
+    def falsify(route: WebSocketRoute) -> None:
+        to_server = route.connect_to_server()
+        to_server.on_message(lambda message: route.send(falsified(str(message))))
+
+    def falsified(message: str) -> str:
+        return message.replace('"percent":40', '"percent":940').replace('["status",', '["state",')
+
+    page.route_web_socket("**/socket.io/**", falsify)
+    console = Console(page, server).connected()
+    console.page.get_by_role("button", name="Subscribe to all jobs").click()
+    expect(console.entries("subscribe_ack")).to_have_count(1)
+    server.wait(server.shell("echo '::progress 40 linking'"))
+    server.wait(server.shell("echo '::progress 60 packing'"))
+
+    wrong = console.entries("progress").filter(has_text="linking")
+    expect(wrong.first.locator(".verdict")).to_have_text("✗ invalid")
+    expect(wrong.first.locator(".faults")).to_have_text("#/percent 940 is greater than 100.")
+    expect(console.entries("progress").filter(has_text="packing").last.locator(".verdict")).to_have_text("✓ valid")
+    expect(console.entries("state").last).to_contain_text("completed")
+    expect(console.entries("state").first.locator(".faults")).to_have_text("# The contract has no message state.")
+    unknown = console.entries("state").count()
+    page.get_by_role("checkbox", name="only invalid").check()
+    expect(page.locator(".entries > ol > li")).to_have_count(wrong.count() + unknown)
+
+
+def test_pause_filter_and_clear(console: Console, server: RunningServer) -> None:
+    console.connected()
+    console.subscribe(server.shell("echo one"))
+    expect(console.entries("complete")).to_have_count(1)
+
+    console.filter("log").uncheck()
+    expect(console.entries("log")).to_have_count(0)
+    expect(console.entries("complete")).to_have_count(1)
+    console.filter("log").check()
+    expect(console.entries("log")).to_have_count(1)
+
+    pause = console.page.get_by_role("button", name="Pause")
+    pause.click()
+    console.subscribe(server.shell("echo two"))
+    expect(console.page.get_by_label("Subscribed").get_by_text(re.compile("over"))).to_have_count(2)
+    expect(console.page.get_by_text(re.compile(r"[1-9]\d* waiting"))).to_be_visible()
+    assert console.entries("complete").count() == 1
+    console.page.get_by_role("button", name="Go on").click()
+    expect(console.entries("complete")).to_have_count(2)
+    assert console.payload(console.entries("log").last)["lines"] == ["two"]  # type: ignore[index]
+
+    console.page.get_by_role("button", name="Clear").click()
+    expect(console.page.get_by_text(re.compile("^0 recorded"))).to_be_visible()
+    expect(console.page.locator(".entries")).to_have_count(0)
+
+
+def test_a_lost_connection_is_said_and_the_log_goes_on_where_it_stopped(
+    page: Page, make_server: Callable[..., RunningServer], watched: Watched, tmp_path: Path
+) -> None:
+    watched.allowed += ["WebSocket connection to"]  # a try of the page's may meet the process that is killed
+    gate = tmp_path / "gate"
+    server = make_server()
+    console = Console(page, server).connected()
+    job_id = server.shell(f"seq 1 500; while [ ! -e {gate} ]; do sleep 0.01; done; seq 501 1000")
+    console.subscribe(job_id)
+    subscribed = page.get_by_label("Subscribed")
+    expect(subscribed).to_contain_text("subscribed, line 500")
+    for process in server.part("api").children():
+        process.kill()
+    expect(page.locator(".entries .own").filter(has_text="disconnected")).to_have_count(1)
+    gate.touch()
+    expect(subscribed).to_contain_text("over, line 1000", timeout=30_000)
+    expect(console.state).to_have_text("Connected by WebSocket")
+    expect(page.locator(".entries .own").filter(has=page.locator(".name:text-is('connected')"))).to_have_count(2)
+    assert console.payload(console.entries("subscribe").last) == {"job_id": job_id, "after_seq": 500}
+    assert numbers(console) == list(range(1, 1001))
+    eventually(lambda: server.call("GET", "/health/ready").ok, "the API is back")
+
+
+def numbers(console: Console) -> list[int]:
+    """The numbers of all lines that came, from what the entries say of them."""
+    found: list[int] = []
+    for gist in console.entries("log").locator(".gist").all_inner_texts():
+        match = LINES.match(gist)
+        assert match, gist
+        first = int(match["first"])
+        found += range(first, first + int(match["count"] or 1))
+    return found
+
+
+def test_hostile_text_does_nothing_but_show(console: Console, server: RunningServer) -> None:
+    console.connected()
+    text = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
+    console.subscribe(server.shell(f"printf '%s\\n' '{text}'; printf '\\033]0;title\\007 \\342\\200\\256sdrawkcab\\n'"))
+    expect(console.entries("complete")).to_have_count(1)
+    entry = console.entries("log").first
+    entry.locator("summary").click()
+    shown = entry.get_by_label("Payload").inner_text()
+    assert json.loads(shown)["lines"] == [text, "\x1b]0;title\x07 \u202esdrawkcab"]
+    assert r"\u202esdrawkcab" in shown
+    assert "\u202e" not in console.page.content()
+    assert console.page.locator(".record").locator("img, script, a").count() == 0
+    assert console.page.title() == "runcast events"
+
+
+def test_it_can_be_used_by_keyboard_alone(console: Console, server: RunningServer) -> None:
+    keyboard = console.page.keyboard
+    console.page.get_by_label("Token", exact=True).focus()
+    keyboard.type(server.token)
+    keyboard.press("Enter")
+    expect(console.state).to_have_text("Connected by WebSocket")
+    reach(console.page, "Job")
+    keyboard.type(server.shell("echo one"))
+    keyboard.press("Enter")
+    expect(console.entries("complete")).to_have_count(1)
+    reach(console.page, "Recorded events, oldest first")
+    for _ in range(console.page.locator(".entries summary").count()):
+        keyboard.press("Tab")
+    keyboard.press("Enter")
+    expect(console.entries("complete").get_by_label("Payload")).to_be_visible()
+
+
+def reach(page: Page, label: str) -> None:
+    """Press Tab until the element with this label has the focus."""
+    wanted = page.get_by_label(label, exact=True)
+    for _ in range(40):
+        if wanted.evaluate("element => element === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab does not lead to {label}")
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_axe_finds_nothing_serious(new_context: Callable[..., BrowserContext], server: RunningServer, colours: str, width: int) -> None:
+    page = new_context(color_scheme=colours, viewport={"width": width, "height": 900}).new_page()
+    console = Console(page, server)
+    expect(page.locator(".contract h3").first).to_be_visible()
+    assert serious(page) == []
+    console.connected()
+    console.subscribe(server.shell("echo one; exit 3"))
+    expect(console.entries("complete")).to_have_count(1)
+    console.entries("log").locator("summary").click()
+    page.locator(".contract").get_by_role("button", name="Payload").nth(1).click()
+    assert serious(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the page"
+
+
+def serious(page: Page) -> list[str]:
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{violation['id']}: {node['html'][:200]} {node['failureSummary']}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+
+
+def test_the_contract_is_shown_whole(console: Console, server: RunningServer) -> None:
+    contract = console.page.get_by_label("Contract of the events")
+    document = server.call("GET", "/asyncapi.json").json()
+    headings = contract.get_by_role("heading", level=3)
+    for name in document["operations"]:
+        expect(headings.filter(has_text=re.compile(rf"(client → server|server → client)\s*{name}$"))).to_have_count(1)
+    for operation in document["operations"].values():
+        expect(contract.get_by_text(operation["summary"], exact=True)).to_be_visible()
+    contract.locator("[id$='operation-send-log']").get_by_role("button", name="Payload").first.click()
+    expect(contract.get_by_text("The lines without their ends")).to_be_visible()
