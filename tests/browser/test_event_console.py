@@ -196,6 +196,34 @@ def test_a_lost_connection_is_said_and_the_log_goes_on_where_it_stopped(
     eventually(lambda: server.call("GET", "/health/ready").ok, "the API is back")
 
 
+def test_a_token_that_ends_is_said(console: Console, server: RunningServer) -> None:
+    made = server.call("POST", "/tokens", json={"name": "for-a-moment", "scopes": ["jobs:read"]}).json()
+    console.connect(made["token"])
+    expect(console.state).to_have_text("Connected by WebSocket")
+    console.page.get_by_role("button", name="Subscribe to all jobs").click()
+    expect(console.page.get_by_label("Subscribed")).to_contain_text("subscribed")
+    assert server.call("DELETE", f"/tokens/{made['id']}").status_code == 204
+
+    expect(console.state).to_have_text("The server closed the connection.", timeout=15_000)
+    expect(console.page.get_by_label("Subscribed")).to_contain_text("subscribes again when connected")
+    expect(console.entries("error").locator(".verdict")).to_have_text("✓ valid")
+    console.connected()
+    expect(console.page.get_by_label("Subscribed").locator("li")).to_have_class("on")
+
+
+def test_the_record_is_bounded_and_says_so(console: Console, server: RunningServer) -> None:
+    job_id = server.shell("echo one")
+    server.wait(job_id)
+    console.connected()
+    console.subscribe(job_id)
+    expect(console.entries("complete")).to_have_count(1)
+    again = "for (let i = 0; i < 400; i++) document.querySelector('.row button.primary').click()"
+    console.page.evaluate(again)  # each asks, and gets an answer, a line and the end
+    expect(console.page.locator(".totals")).to_contain_text(re.compile(r"^1[56]\d\d recorded, 0 invalid"), timeout=20_000)
+    expect(console.page.locator(".entries > ol > li")).to_have_count(1000)
+    expect(console.page.get_by_text(re.compile(r"^The oldest [56]\d\d are no longer kept here\."))).to_be_visible()
+
+
 def numbers(console: Console) -> list[int]:
     """The numbers of all lines that came, from what the entries say of them."""
     found: list[int] = []
@@ -210,7 +238,7 @@ def numbers(console: Console) -> list[int]:
 def test_hostile_text_does_nothing_but_show(console: Console, server: RunningServer) -> None:
     console.connected()
     text = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
-    console.subscribe(server.shell(f"printf '%s\\n' '{text}'; printf '\\033]0;title\\007 \\342\\200\\256sdrawkcab\\n'"))
+    console.subscribe(server.shell(f"printf '%s\\n\\033]0;title\\007 \\342\\200\\256sdrawkcab\\n' '{text}'"))
     expect(console.entries("complete")).to_have_count(1)
     entry = console.entries("log").first
     entry.locator("summary").click()

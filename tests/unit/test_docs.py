@@ -7,11 +7,12 @@ import json
 import re
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from handlers import docs
+from handlers import docs, documents, pages
 from handlers.contract import Contract
 
 VOID = {"link", "meta"}
@@ -81,6 +82,15 @@ def test_swagger_ui_is_a_current_release() -> None:
     version = re.search(r'PACKAGE_VERSION:"(\d+)\.(\d+)', bundle)
     assert version
     assert (int(version[1]), int(version[2])) >= (5, 34)
+
+
+def test_without_a_build_of_the_consoles_plain_pages_are_there(contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "FOLDER", tmp_path / "never-built")
+    service: Any = None  # neither asks it
+    assert documents.get_docs(service).body == docs.swagger_page()
+    address = documents.Address(host="127.0.0.1:8000", secure=False, prefix="")
+    plain = documents.get_event_docs(service, contract=contract, address=address)
+    assert plain.body == docs.events_page(contract.published_asyncapi(host="127.0.0.1:8000"), contract.openapi)
 
 
 def test_every_link_within_the_events_page_leads_somewhere(events: Page) -> None:

@@ -169,7 +169,7 @@ function gist(payload: Json | undefined): string {
   const { lines, at: _, ...rest } = payload as { [key: string]: Json }
   const parts = Object.entries(rest).map(([key, value]) => (key === 'job_id' ? ending(value) : `${key}: ${brief(value)}`))
   const text = Array.isArray(lines) ? [lines.length > 1 ? `${lines.length} lines: ${lines[0]}` : String(lines[0])] : []
-  return visible([...text, ...parts].join('  ').slice(0, GIST)).replaceAll('\n', ' ')
+  return visible([...text, ...parts].join(' · ').slice(0, GIST)).replaceAll('\n', ' ')
 }
 
 const brief = (value: Json) => (value !== null && typeof value === 'object' ? '{…}' : String(value))
