@@ -97,8 +97,9 @@ def create_app(settings: Settings) -> Wsgi:
     """Everything that answers clients, from the inside out. Raises ContractError when contract and code differ."""
     contract = Contract.load()
     check_agreement(contract)
-    database = GreenDatabase(settings.url)
-    changes = GreenChanges(open_feed(settings.url))
+    feed = open_feed(settings.url)
+    database = GreenDatabase(settings.url, doubt=feed.doubt)
+    changes = GreenChanges(feed)
     service = make_service(settings, database=database, changes=changes)
     caster = Caster(Store(database), Logs(database), changes, make_encode(contract if settings.validate_events else None))
     gate = Gate.of(settings)

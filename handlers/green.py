@@ -6,6 +6,7 @@ go to a thread of their own; those that wait there together share one transactio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -14,12 +15,15 @@ from gevent.event import AsyncResult, Event
 from gevent.threadpool import ThreadPool
 
 from jobs.database import Database, Work
+from jobs.errors import Unavailable
 from jobs.feed import Feed
 
 T = TypeVar("T")
 
 POLL_SECONDS = 0.005
 BATCH = 200
+WAIT_SECONDS = 4.0
+"""A write that waits so long for another process is given up: who called shall come back. One that came meanwhile waits as long again."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,13 @@ class Outcome:
 
 
 class GreenDatabase(Database):
-    """To be used from the loop only."""
+    """To be used from the loop only. `doubt` is called when the store was in trouble."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, doubt: Callable[[], None]) -> None:
         super().__init__(url)
+        self._doubt = doubt
         self._threads = ThreadPool(1)
-        self._writer = Database(url)  # of the thread alone: locks of the loop's connections never meet it
+        self._writer = Database(url, busy_seconds=WAIT_SECONDS)  # of the thread alone: locks of the loop's connections never meet it
         self._waiting: list[tuple[Work[Any], AsyncResult[Any]]] = []
         self._committing = False
 
@@ -64,6 +69,10 @@ class GreenDatabase(Database):
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 outcomes = self._threads.apply(_write_together, (self._writer, [work for work, _ in batch]))
+                if any(isinstance(outcome.error, Unavailable) for outcome in outcomes):
+                    # All connections of a process share what the first of them opened: as long as one is kept, none gets well.
+                    super().close()
+                    self._doubt()
                 for (_, result), outcome in zip(batch, outcomes, strict=True):
                     outcome.hand_to(result)
         finally:
@@ -74,6 +83,8 @@ def _write_together(database: Database, works: list[Work[Any]]) -> list[Outcome]
     """All in one transaction; one that raises makes each go alone, so that it undoes nothing but itself."""
     try:
         values = database.write(lambda connection: [work(connection) for work in works])
+    except Unavailable as error:  # it is not the fault of one of them, and each alone would have to wait as long
+        return [Outcome(error=error) for _ in works]
     except Exception as error:
         return [_write_alone(database, work) for work in works] if len(works) > 1 else [Outcome(error=error)]
     return [Outcome(value) for value in values]

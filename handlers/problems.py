@@ -94,6 +94,8 @@ def headers(error: Exception) -> dict[str, str]:
         return {"WWW-Authenticate": 'Bearer realm="runcast"'}
     if isinstance(error, errors.TooMuch):
         return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, errors.Unavailable):
+        return {"Retry-After": str(error.retry_after)}
     if isinstance(error, errors.MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}
     return {}

@@ -22,6 +22,9 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 BUSY_SECONDS = 10.0
+_TROUBLE = (exc.OperationalError, exc.TimeoutError, sqlite3.OperationalError)
+"""What the store raises when the disk is full or broken, or another process holds its lock for too long; before SQLAlchemy has a hand in
+it, too."""
 HEAD_REVISION = "0003"
 """The newest of `migrations/versions`; kept here because importing Alembic costs more than all else at start."""
 
@@ -51,8 +54,8 @@ class Database:
                     finally:
                         self._rehearsing = None
                         transaction.rollback()
-        except exc.OperationalError as error:
-            raise Unavailable(f"The store does not answer: {error.orig}.") from error
+        except _TROUBLE as error:
+            raise self._unavailable(error) from error
         finally:
             self.close()
 
@@ -63,8 +66,8 @@ class Database:
         try:
             with self._engine.connect() as connection:
                 return work(connection)
-        except exc.OperationalError as error:
-            raise Unavailable(f"The store does not answer: {error.orig}.") from error
+        except _TROUBLE as error:
+            raise self._unavailable(error) from error
 
     def write(self, work: Work[T], *, durable: bool = True) -> T:
         """Run `work` in one transaction, undone when it raises. Raises Unavailable."""
@@ -78,11 +81,18 @@ class Database:
                 connection = connection.execution_options(writes=True)
                 with connection.begin():
                     return work(connection)
-        except exc.OperationalError as error:
-            raise Unavailable(f"The store does not answer: {error.orig}.") from error
+        except _TROUBLE as error:
+            raise self._unavailable(error) from error
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _unavailable(self, error: Exception) -> Unavailable:
+        cause = getattr(error, "orig", None) or error
+        if getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+            # What was opened while the folder was read-only stays so, and no connection is to be trusted after a failure of the disk.
+            self._engine.dispose()
+        return Unavailable(f"The store does not answer: {cause}.")
 
     def revision(self) -> str | None:
         """The schema's version; None for a database without one."""

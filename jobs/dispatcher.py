@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
 
 from jobs.database import Database
 from jobs.engines.local import LocalEngine
@@ -98,6 +101,7 @@ class Dispatcher:
         except Unavailable as error:
             logger.warning("%s Trying on.", error)
             self._watch.forget()
+            self._feed.doubt()
             time.sleep(0.5)
 
     def _register(self) -> None:
@@ -132,7 +136,7 @@ class Dispatcher:
 
     def _sweep(self) -> None:
         for held in self._watch.lost(self._leases.held()):
-            ended = end_strays(marker=held.marker, group=held.process_group) if held.host == host_id() else 0
+            ended = _end_all_of(held) if held.host == host_id() else 0
             reached("sweep.ended")
             status = self._leases.lose(held)
             reached("sweep.committed")
@@ -195,6 +199,14 @@ class LeaseWatch:
     def forget(self) -> None:
         """The store took no writes, so nobody could give a sign: all silence counts from now."""
         self._silent = {}
+
+
+def _end_all_of(held: Held) -> int:
+    """End what a lost supervisor left on this host, and remove its temporary folders; gives how many processes that were."""
+    ended = end_strays(marker=held.taken.marker, group=held.process_group)
+    for folder in Path(gettempdir()).glob(f"{held.taken.folder}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    return ended
 
 
 def _known_dead(held: Held) -> bool:

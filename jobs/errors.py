@@ -248,7 +248,9 @@ class OriginRefused(RuncastError):
 
 
 class Unavailable(RuncastError):
-    """What the call needs is gone for now: the store, or every worker."""
+    """What the call needs is gone for now: the store, or every worker. `retry_after` is in seconds."""
+
+    retry_after = 5
 
 
 class StartFailed(RuncastError):

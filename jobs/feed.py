@@ -9,10 +9,13 @@ from sqlalchemy import make_url
 
 
 class Feed(Protocol):
-    """Both may be called from one thread only."""
+    """All may be called from one thread only."""
 
     def changed(self) -> bool:
         """Whether another connection has committed since the last call; the first call says yes."""
+
+    def doubt(self) -> None:
+        """The store was in trouble: open it anew. What was opened in a folder that could only be read would keep others from writing."""
 
     def close(self) -> None: ...
 
@@ -21,11 +24,14 @@ class SqliteFeed:
     """Asks SQLite's own change counter, which costs about 5 µs: nothing is read and no lock is taken."""
 
     def __init__(self, url: str) -> None:
-        self._connection = sqlite3.connect(make_url(url).database or "", isolation_level=None)
+        self._path = make_url(url).database or ""
+        self._connection: sqlite3.Connection | None = None
         self._version: int | None = None
 
     def changed(self) -> bool:
         try:
+            if self._connection is None:
+                self._connection = sqlite3.connect(self._path, isolation_level=None)
             version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error:
             return True  # what is wrong is for the store to say, which is asked next
@@ -33,8 +39,13 @@ class SqliteFeed:
         self._version = version
         return bool(changed)
 
+    def doubt(self) -> None:
+        self.close()
+
     def close(self) -> None:
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = self._version = None
 
 
 def open_feed(url: str) -> Feed:

@@ -35,6 +35,11 @@ class Lease:
         """What every process of the job carries in its environment."""
         return f"{self.job_id}:{self.word}"
 
+    @property
+    def folder(self) -> str:
+        """How the names of the job's temporary folders begin."""
+        return f"runcast-job-{self.job_id}-{self.word}-"
+
 
 @dataclass(frozen=True)
 class CancelRequest:
@@ -61,14 +66,16 @@ class Held:
 
     job_id: str
     lease: str
+    attempt: int
     host: str
     heartbeat: int
     supervisor: Mapping[str, Json] | None
     process_group: int | None
 
     @property
-    def marker(self) -> str:
-        return f"{self.job_id}:{self.lease}"
+    def taken(self) -> Lease:
+        """The lease as its supervisor had it."""
+        return Lease(self.job_id, self.lease, self.attempt)
 
 
 class Leases:
@@ -211,8 +218,16 @@ def end_job(connection: Connection, job_id: str, word: str, outcome: Outcome) ->
 
 
 _RELEASED: Mapping[str, Any] = {"lease": None, "supervisor": None, "process_group": None}
-_ANEW: Mapping[str, Any] = {"started_at": None, "progress_percent": None, "progress_message": None, "ready_at": None, "result": None}
-"""What an attempt that was lost said of itself is no longer true."""
+_ANEW: Mapping[str, Any] = {
+    "started_at": None,
+    "progress_percent": None,
+    "progress_message": None,
+    "ready_at": None,
+    "result": None,
+    "cancel_requested_at": None,
+    "cancel_reason": None,
+}
+"""What an attempt that was lost said of itself is no longer true, nor what a stopping server wanted of it."""
 
 
 def _held_by(lease: Lease) -> tuple[ColumnElement[bool], ...]:
@@ -260,13 +275,15 @@ def _lose(connection: Connection, held: Held) -> Status | None:
     row = connection.execute(select(jobs).where(jobs.c.id == held.job_id, jobs.c.lease == held.lease)).one_or_none()
     if row is None:
         return None
-    if row.cancel_requested_at is not None:
-        reason = Reason(row.cancel_reason)
-        outcome = Outcome(Status.CANCELLED, f"cancelled by {row.cancelled_by or 'the server'}, after its supervisor was lost", reason)
-    elif row.supervisor is None or row.attempt < row.max_attempts:
+    started = row.supervisor is not None
+    # A stopping server cancels what runs; a job that was never started stays for the next start, as all that is pending does.
+    if row.cancel_requested_at is not None and (started or row.cancelled_by is not None):
+        when = "after its supervisor was lost" if started else "before it was started"
+        outcome = Outcome(Status.CANCELLED, f"cancelled by {row.cancelled_by or 'the server'}, {when}", Reason(row.cancel_reason))
+    elif not started or row.attempt < row.max_attempts:
         # Without a supervisor on record nothing was ever started, so this attempt does not count.
-        attempt = row.attempt if row.supervisor is not None else row.attempt - 1
-        cause = "its supervisor was lost; another attempt" if row.supervisor is not None else "it was claimed, but never started"
+        attempt = row.attempt if started else row.attempt - 1
+        cause = "its supervisor was lost; another attempt" if started else "it was claimed, but never started"
         back = transition(connection, held.job_id, Status.PENDING, cause=cause, held_by=held.lease, attempt=attempt, **_ANEW, **_RELEASED)
         return Status.PENDING if back else None
     else:
@@ -284,6 +301,7 @@ def _to_held(row: Row[Any]) -> Held:
     return Held(
         job_id=row.id,
         lease=row.lease,
+        attempt=row.attempt,
         host=row.host,
         heartbeat=row.heartbeat,
         supervisor=row.supervisor,

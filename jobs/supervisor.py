@@ -97,7 +97,7 @@ def _run(settings: Settings, recipes: Recipes, lease: Lease, submission: Submiss
         recipe = recipes.expand(submission)
         environment = job_environment(os.environ, recipe=recipe, marker=lease.marker)
         log = JobLog(leases.database, lease, recipe=recipe, cap=settings.log_cap)
-        process = Process.start(Command(_argv(recipe, resources), recipe.cwd, environment, recipe.pty))
+        process = Process.start(Command(_argv(recipe, lease, resources), recipe.cwd, environment, recipe.pty))
     except (RuncastError, OSError) as error:
         return Outcome(Status.FAILED, "the command could not be started", Reason.START_ERROR, error=failure(str(error)))
     reached("start.spawned")
@@ -107,10 +107,10 @@ def _run(settings: Settings, recipes: Recipes, lease: Lease, submission: Submiss
     return run.until_end()
 
 
-def _argv(recipe: Recipe, resources: ExitStack) -> tuple[str, ...]:
+def _argv(recipe: Recipe, lease: Lease, resources: ExitStack) -> tuple[str, ...]:
     if not recipe.files:
         return recipe.argv
-    folder = resources.enter_context(TemporaryDirectory(prefix="runcast-job-", ignore_cleanup_errors=True))
+    folder = resources.enter_context(TemporaryDirectory(prefix=lease.folder, ignore_cleanup_errors=True))
     return recipe.command(Path(folder))
 
 
@@ -148,6 +148,8 @@ class JobLog:
         self._flushed = 0.0
         self._progress: Progress | None = None
         self._progress_written = 0.0
+        self.meanwhile: Callable[[], None] = _nothing
+        """What there is to do while the store does not answer."""
 
     def feed(self, stream: Stream, data: bytes) -> None:
         self._add(stream, self._pipeline(stream).feed(data))
@@ -185,7 +187,7 @@ class JobLog:
     def _store(self, step: Step, values: Mapping[str, Any]) -> None:
         if step.chunks or step.doomed or values:
             time.sleep(step.wait)
-            _insist(lambda: self._database.write(lambda connection: self._write(connection, step, values), durable=False))
+            _insist(lambda: self._database.write(lambda connection: self._write(connection, step, values), durable=False), self.meanwhile)
             reached("chunk.committed")
             self._writer.written(step)
 
@@ -253,6 +255,7 @@ class Run:
         for fd, stream in process.outputs.items():
             self._selector.register(fd, selectors.EVENT_READ, stream)
         self._wakeup = _wake_on_child(self._selector)
+        log.meanwhile = self._keep_time
 
     def until_end(self) -> Outcome:
         """Raises LeaseLost."""
@@ -261,7 +264,7 @@ class Run:
             self._notice_exit()
             self._sign()
             self._look()
-            self._enforce()
+            self._keep_time()
             due = self._log.due()
             if due is not None and time.monotonic() >= due:
                 self._log.flush()
@@ -326,18 +329,24 @@ class Run:
         now = time.monotonic()
         if now >= self._signed + self._sign_every:
             self._signed = now
-            _insist(lambda: self._leases.update(self._lease))
+            _insist(lambda: self._leases.update(self._lease), self._keep_time)
 
     def _look(self) -> None:
         now = time.monotonic()
         if now < self._looked + LOOK_SECONDS:
             return
         self._looked = now
-        if self._feed.changed() and (request := _insist(lambda: self._leases.cancel_request(self._lease))) is not None:
+        if self._feed.changed() and (request := _insist(lambda: self._leases.cancel_request(self._lease), self._keep_time)) is not None:
             self._begin_cancel(request)
-        timeout = self._recipe.timeout
+
+    def _keep_time(self) -> None:
+        """Times are kept whatever the store does: the job's own, and the grace of its end."""
+        now, timeout = time.monotonic(), self._recipe.timeout
+        self._notice_exit()
         if timeout is not None and now >= self._started + timeout and self._exit is None:
             self._begin(Ending(Status.FAILED, Reason.TIMEOUT, f"timed out after {timeout:g} seconds", now + self._recipe.stop_grace))
+        if self._ending is not None and not self._killed and now >= self._ending.kill_at:
+            self._kill()
 
     def _begin_cancel(self, request: CancelRequest) -> None:
         by = request.by or "the stopping server"
@@ -353,10 +362,6 @@ class Run:
             self._process.signal(signal.Signals[self._recipe.stop_signal])
             # One that was stopped (SIGSTOP, or by its terminal) could not obey otherwise.
             self._process.signal(signal.SIGCONT)
-
-    def _enforce(self) -> None:
-        if self._ending is not None and not self._killed and time.monotonic() >= self._ending.kill_at:
-            self._kill()
 
     def _kill(self) -> None:
         self._killed = True
@@ -395,9 +400,13 @@ class Run:
         return Outcome(Status.FAILED, cause, Reason.SIGNAL, error=failure(f"The command {cause}."), **facts)
 
 
-def _insist(work: Callable[[], T]) -> T:
-    """Do it, and again while the store does not answer: a job must not suffer from that. The job's pipes fill up meanwhile, and it
-    waits."""
+def _nothing() -> None:
+    pass
+
+
+def _insist(work: Callable[[], T], meanwhile: Callable[[], None] = _nothing) -> T:
+    """Do it, and again while the store does not answer: a job must not suffer from that, and no line is lost. Nothing more is read
+    meanwhile: the job's pipes fill up, and it waits."""
     warned = False
     while True:
         try:
@@ -406,6 +415,7 @@ def _insist(work: Callable[[], T]) -> T:
             if not warned:
                 logger.warning("%s Trying on.", error)
                 warned = True
+            meanwhile()
             time.sleep(0.5)
 
 

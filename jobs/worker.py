@@ -35,6 +35,8 @@ from jobs.supervisor import rehearse, supervise
 logger = logging.getLogger("runcast.worker")
 
 RESTART_SECONDS = 1.0
+BUSY_SECONDS = 2.0
+"""A supervisor does not wait longer for the store at a time, so that it sees to its job in between."""
 SPARES = 2
 """Supervisors without a job that are kept; one is there from the start."""
 JOBS_EACH = 500
@@ -53,8 +55,11 @@ def run(settings: Settings, *, lifeline: int | None = None) -> int:
     """Until SIGTERM or SIGINT; gives the exit status. `lifeline` is a pipe whose end means that whoever started us is gone. Raises
     OperatorError."""
     recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
-    database = Database(settings.url)
-    rehearse(database)
+    database = Database(settings.url, busy_seconds=BUSY_SECONDS)
+    try:
+        rehearse(database)
+    except Unavailable as error:  # it will be there again, and nothing depends on a rehearsal
+        logger.warning("%s Starting without it.", error)
     # What is there now stays there for all forks: the collector need not look at it again, nor copy its pages.
     gc.collect()
     gc.freeze()
@@ -248,7 +253,8 @@ class Worker:
         except BaseException:
             logger.exception("A process of the worker failed.")
         finally:
-            sys.stderr.flush()
+            with suppress(OSError):  # what takes our messages may be full; in no case may the child go on as its parent
+                sys.stderr.flush()
             os._exit(status)
 
     def _become_child(self, keep: socket.socket | None, drop: socket.socket | None) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaos import children, crashes, kills, races, restarts
+from chaos import children, crashes, kills, races, restarts, storage
 from chaos.scenario import Scenario
 
 SCENARIOS: Sequence[Scenario] = (
     *kills.SCENARIOS,
     *crashes.SCENARIOS,
     *restarts.SCENARIOS,
+    *storage.SCENARIOS,
     *races.SCENARIOS,
     *children.SCENARIOS,
 )
