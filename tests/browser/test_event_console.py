@@ -119,6 +119,26 @@ def test_a_subscription_that_is_refused_is_none(console: Console) -> None:
     expect(console.page.get_by_label("Subscribed")).to_have_count(0)
 
 
+def test_an_address_may_name_the_job_and_a_subscription_may_end(console: Console, server: RunningServer) -> None:
+    job_id = server.shell("echo one; sleep 60")
+    console.connected()
+    console.page.goto(f"{server.url}/api/docs/events?job={job_id}")
+    expect(console.state).to_have_text("Connected by WebSocket")
+    expect(console.page.get_by_role("combobox", name="Job")).to_have_value(job_id)
+    console.page.get_by_role("button", name="Subscribe", exact=True).click()
+    expect(console.entries("log")).to_have_count(1)
+
+    console.page.get_by_role("button", name=f"Unsubscribe from {job_id}").click()
+    expect(console.entries("unsubscribe_ack").locator(".verdict")).to_have_text("✓ valid")
+    assert console.payload(console.entries("unsubscribe_ack")) == {"ok": True}
+    expect(console.page.get_by_label("Subscribed")).to_have_count(0)
+    console.page.get_by_role("button", name="Subscribe to all jobs").click()
+    expect(console.page.get_by_label("Subscribed")).to_contain_text("subscribed")
+    server.call("POST", f"/jobs/{job_id}/cancel", json={"force": True})
+    expect(console.entries("status").last).to_contain_text("status: cancelled")
+    assert console.entries("complete").count() == 0
+
+
 def test_what_breaks_the_contract_is_marked_and_explained(page: Page, server: RunningServer) -> None:
     """The server sends no such event; so it is falsified on its way."""
 
