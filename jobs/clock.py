@@ -1,14 +1,43 @@
-"""The time of day, for what people read. Never for measuring: deadlines and leases use `time.monotonic`."""
+"""The time of day, for what people read. Never for measuring: deadlines and leases use `time.monotonic`.
+
+Tests step it, and only tests: a file that `RUNCAST_CLOCK_OFFSET_FILE` named when the process started holds milliseconds to add.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
+from pathlib import Path
+
+OFFSET_VARIABLE = "RUNCAST_CLOCK_OFFSET_FILE"
+_OFFSET_FILE = os.environ.get(OFFSET_VARIABLE)
+_SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Where there is one, a clock that also counts the time in which the machine slept."""
 
 
 def now_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
+    """Unix time in milliseconds. It may step in both directions, whenever the machine's clock is set."""
+    now = time.time_ns() // 1_000_000
+    return now if _OFFSET_FILE is None else now + int(Path(_OFFSET_FILE).read_text(encoding="ascii"))
+
+
+class SteadyClock:
+    """The time of day as it was at first, and what has passed since: it never steps, so that what it gives may be subtracted."""
+
+    def __init__(self, *, not_before: int = 0) -> None:
+        self._origin = max(now_ms(), not_before) - _since_boot_ms()
+
+    def now_ms(self) -> int:
+        return self._origin + _since_boot_ms()
+
+    def is_off(self) -> bool:
+        """Whether the machine's clock has been set since."""
+        return abs(now_ms() - self.now_ms()) > 1000
+
+
+def _since_boot_ms() -> int:
+    return time.clock_gettime_ns(_SINCE_BOOT) // 1_000_000
 
 
 def to_rfc3339(ms: int) -> str:

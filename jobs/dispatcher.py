@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 
+from jobs.clock import SteadyClock
 from jobs.database import Database
 from jobs.engines.local import LocalEngine
 from jobs.errors import Unavailable
@@ -63,8 +64,9 @@ class Dispatcher:
         self._claiming = Duty(CLAIM_SECONDS, self._claim)
         self._forgetting = Duty(RETENTION_SECONDS, self._forget_old)
         # At least as often as supervisors do: when they cannot write, we shall know.
-        showing_life = Duty(min(HEARTBEAT_SECONDS, settings.lease_seconds / 4), self._show_life)
-        self._duties = [self._claiming, Duty(SWEEP_SECONDS, self._sweep), showing_life, self._forgetting]
+        self._showing_life = Duty(min(HEARTBEAT_SECONDS, settings.lease_seconds / 4), self._show_life)
+        self._duties = [self._claiming, Duty(SWEEP_SECONDS, self._sweep), self._showing_life, self._forgetting]
+        self._clock = SteadyClock()
 
     def run(self) -> None:
         """Until told to stop; then, unless jobs are to be kept, until the running ones have ended."""
@@ -96,6 +98,10 @@ class Dispatcher:
         try:
             if self._feed.changed() or freed:
                 self._claiming.due = 0.0
+            if self._clock.is_off():
+                # The machine's clock was set, and by the new time our last sign of life is old.
+                self._clock = SteadyClock()
+                self._showing_life.due = 0.0
             for duty in self._duties:
                 duty.do_when_due()
         except Unavailable as error:

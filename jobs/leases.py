@@ -19,7 +19,7 @@ from jobs.errors import LeaseLost
 from jobs.fault_points import reached
 from jobs.model import Json, Reason, Status, Submission
 from jobs.schema import in_status, jobs, workers
-from jobs.store import blocked, served_queues, transition
+from jobs.store import blocked, not_before, served_queues, transition
 
 FORGOTTEN_MS = 24 * 3600 * 1000
 
@@ -39,6 +39,14 @@ class Lease:
     def folder(self) -> str:
         """How the names of the job's temporary folders begin."""
         return f"runcast-job-{self.job_id}-{self.word}-"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a supervisor is to run, and since when the job counts as running."""
+
+    submission: Submission
+    started_at: int
 
 
 @dataclass(frozen=True)
@@ -154,17 +162,16 @@ class Leases:
 
     # -- the supervisor -------------------------------------------------------------------------------------------------
 
-    def take(self, lease: Lease, *, supervisor: Mapping[str, Json]) -> Submission:
-        """Begin to supervise; gives what to run. A lease can be taken once, before anything of the job is started. Raises LeaseLost."""
+    def take(self, lease: Lease, *, supervisor: Mapping[str, Json]) -> Taken:
+        """Begin to supervise. A lease can be taken once, before anything of the job is started. Raises LeaseLost."""
 
-        def work(connection: Connection) -> Submission:
+        def work(connection: Connection) -> Taken:
             guard = (*_held_by(lease), jobs.c.supervisor.is_(None))
-            row = connection.execute(
-                update(jobs).where(*guard).values(supervisor=supervisor, heartbeat=jobs.c.heartbeat + 1).returning(jobs.c.submission)
-            ).one_or_none()
+            taken = update(jobs).where(*guard).values(supervisor=supervisor, heartbeat=jobs.c.heartbeat + 1)
+            row = connection.execute(taken.returning(jobs.c.submission, jobs.c.started_at)).one_or_none()
             if row is None:
                 raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
-            return Submission.from_json(row.submission)
+            return Taken(Submission.from_json(row.submission), row.started_at)
 
         return self.database.write(work, durable=False)
 
@@ -183,11 +190,11 @@ class Leases:
             return None
         return CancelRequest(Reason(row.cancel_reason), row.cancelled_by, row.cancel_forced)
 
-    def end(self, lease: Lease, outcome: Outcome) -> None:
-        """The job's one end, and the lease's. Raises LeaseLost."""
+    def end(self, lease: Lease, outcome: Outcome, *, at: int | None = None) -> None:
+        """The job's one end, and the lease's; `at` is when, by the supervisor's steady clock. Raises LeaseLost."""
 
         def work(connection: Connection) -> None:
-            if not end_job(connection, lease.job_id, lease.word, outcome):
+            if not end_job(connection, lease.job_id, lease.word, outcome, at=at):
                 raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
             reached("end.stored")
 
@@ -201,7 +208,7 @@ def update_held(connection: Connection, lease: Lease, values: Mapping[str, Any])
         raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
 
 
-def end_job(connection: Connection, job_id: str, word: str, outcome: Outcome) -> bool:
+def end_job(connection: Connection, job_id: str, word: str, outcome: Outcome, *, at: int | None = None) -> bool:
     return transition(
         connection,
         job_id,
@@ -212,7 +219,7 @@ def end_job(connection: Connection, job_id: str, word: str, outcome: Outcome) ->
         error=outcome.error,
         exit_code=outcome.exit_code,
         signal=outcome.signal,
-        ended_at=now_ms(),
+        ended_at=not_before(jobs.c.started_at, now_ms() if at is None else at),
         **_RELEASED,
     )
 
@@ -266,7 +273,7 @@ def _hand_out(connection: Connection, job_id: str, *, attempt: int, worker_id: s
         attempt=attempt,
         worker_id=worker_id,
         host=host,
-        **{**_RELEASED, "lease": word, "started_at": now_ms()},
+        **{**_RELEASED, "lease": word, "started_at": not_before(jobs.c.created_at, now_ms())},
     )
     return Lease(job_id, word, attempt)
 

@@ -5,9 +5,11 @@ Every change of a job's status goes through `transition`, so that it is legal an
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import uuid_utils
 from sqlalchemy import (
@@ -93,7 +95,6 @@ class Store:
         self, new: NewJob, *, max_pending: int, quotas: Quotas | None = None, idempotency: IdempotencyKey | None = None
     ) -> Submitted:
         """Store a job, or find the one that the key stands for. Raises QueueFull, QuotaExceeded and IdempotencyConflict."""
-        job_id = str(uuid_utils.uuid7())
 
         def work(connection: Connection) -> Submitted:
             if idempotency and (earlier := _find_replay(connection, idempotency)):
@@ -101,6 +102,7 @@ class Store:
             if quotas is not None:
                 quotas.check(connection, new.submitted_by)
             _check_room(connection, max_pending)
+            job_id = _next_id(connection)
             _insert_job(connection, job_id, new)
             if idempotency:
                 values = {"owner": idempotency.owner, "key": idempotency.key, "body_hash": idempotency.body_hash, "job_id": job_id}
@@ -205,8 +207,8 @@ class Store:
     def workers(self) -> list[Worker]:
         busy = select(func.count()).where(jobs.c.worker_id == workers.c.id, in_status(jobs, Status.RUNNING)).scalar_subquery()
         query = select(workers, busy.label("busy_slots")).order_by(workers.c.id)
-        alive_since = now_ms() - WORKER_ALIVE_MS
-        return self.database.read(lambda connection: [_to_worker(row, alive_since) for row in connection.execute(query)])
+        now = now_ms()
+        return self.database.read(lambda connection: [_to_worker(row, now) for row in connection.execute(query)])
 
 
 # -- writes ---------------------------------------------------------------------------------------------------------------
@@ -238,6 +240,27 @@ def transition(
         overview.note_status(connection, job_id, type=row.type, previous=row.previous_status, status=target, labelled=bool(row.labels))
     _write_history(connection, job_id, status=target, previous=row.previous_status, reason=reason, attempt=row.attempt, cause=cause)
     return True
+
+
+def not_before(earlier: ColumnElement[int], now: int) -> ColumnElement[int]:
+    """The time for a column: now, but not before the time that it follows, if the clock was set back since."""
+    return case((earlier > now, earlier), else_=now)
+
+
+def _next_id(connection: Connection) -> str:
+    """A UUIDv7 that follows all others, because their order is that of submission: also within a millisecond, and when the clock was set
+    back."""
+    newest = connection.execute(_NEWEST).scalar()
+    now = now_ms()
+    if newest is None or now > (last := UUID(newest).int) >> 80:
+        return str(uuid_utils.uuid7(nanoseconds=now * 1_000_000))
+    following = last + 1 + secrets.randbits(32)
+    if following >> 62 != last >> 62:  # its random part is used up
+        return str(uuid_utils.uuid7(nanoseconds=((last >> 80) + 1) * 1_000_000))
+    return str(UUID(int=following))
+
+
+_NEWEST = select(func.max(jobs.c.id))
 
 
 def _write_history(
@@ -294,7 +317,8 @@ def _cancel(connection: Connection, job: Job, *, by: str, force: bool) -> None:
         )
     )
     if job.status is Status.PENDING:
-        transition(connection, job.id, Status.CANCELLED, cause=f"cancelled by {by}", reason=Reason.CANCELLED_BY_CLIENT, ended_at=now_ms())
+        ended_at = not_before(jobs.c.created_at, now_ms())
+        transition(connection, job.id, Status.CANCELLED, cause=f"cancelled by {by}", reason=Reason.CANCELLED_BY_CLIENT, ended_at=ended_at)
 
 
 def _find_replay(connection: Connection, wanted: IdempotencyKey) -> str | None:
@@ -334,7 +358,8 @@ def blocked() -> ColumnElement[bool]:
 
 def served_queues(connection: Connection) -> set[str]:
     """The queues that have a living worker."""
-    rows = connection.execute(_ALIVE, {"alive_since": now_ms() - WORKER_ALIVE_MS}).scalars()
+    now = now_ms()
+    rows = connection.execute(_ALIVE, {"first": now - WORKER_ALIVE_MS, "last": now + WORKER_ALIVE_MS}).scalars()
     return {queue for queues in rows for queue in _names(queues)}
 
 
@@ -347,7 +372,7 @@ def _waiting_for() -> ColumnElement[Any]:
     ).label("waiting_for")
 
 
-_ALIVE = select(workers.c.queues).where(workers.c.heartbeat_at > bindparam("alive_since"))
+_ALIVE = select(workers.c.queues).where(workers.c.heartbeat_at.between(bindparam("first"), bindparam("last")))
 _JOBS: Select[Any] = select(jobs, _waiting_for())
 _FIND_ANY = _JOBS.where(jobs.c.id == bindparam("job_id"))
 _FIND = _FIND_ANY.where(jobs.c.deleted_at.is_(None))
@@ -414,7 +439,7 @@ def _to_event(row: Row[Any]) -> JobEvent:
     )
 
 
-def _to_worker(row: Row[Any], alive_since: int) -> Worker:
+def _to_worker(row: Row[Any], now: int) -> Worker:
     return Worker(
         id=row.id,
         host=row.host,
@@ -424,7 +449,8 @@ def _to_worker(row: Row[Any], alive_since: int) -> Worker:
         queues=tuple(_names(row.queues)),
         started_at=row.started_at,
         heartbeat_at=row.heartbeat_at,
-        alive=row.heartbeat_at > alive_since,
+        # A sign from the future is one from before the clock was set back.
+        alive=abs(now - row.heartbeat_at) < WORKER_ALIVE_MS,
     )
 
 

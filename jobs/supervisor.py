@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from jobs.clock import now_ms
+from jobs.clock import SteadyClock
 from jobs.database import Database
 from jobs.errors import RuncastError, Unavailable
 from jobs.fault_points import reached
@@ -82,21 +82,25 @@ def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, database: D
     """One job from its lease to its end. The process must have no children, and a session of its own."""
     become_subreaper()
     leases = Leases(database)
-    submission = _insist(lambda: leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__))
+    taken = _insist(lambda: leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__))
     reached("start.taken")
+    clock = SteadyClock(not_before=taken.started_at)
     with ExitStack() as resources:
         # Let go before the end is written: who sees the end finds nothing left.
-        outcome = _run(settings, recipes, lease, submission, leases=leases, resources=resources)
+        outcome = _run(settings, recipes, lease, taken.submission, leases=leases, clock=clock, resources=resources)
+    ended_at = clock.now_ms()
     reached("end.flushed")
-    _insist(lambda: leases.end(lease, outcome))
+    _insist(lambda: leases.end(lease, outcome, at=ended_at))
     reached("end.committed")
 
 
-def _run(settings: Settings, recipes: Recipes, lease: Lease, submission: Submission, *, leases: Leases, resources: ExitStack) -> Outcome:
+def _run(
+    settings: Settings, recipes: Recipes, lease: Lease, submission: Submission, *, leases: Leases, clock: SteadyClock, resources: ExitStack
+) -> Outcome:
     try:
         recipe = recipes.expand(submission)
         environment = job_environment(os.environ, recipe=recipe, marker=lease.marker)
-        log = JobLog(leases.database, lease, recipe=recipe, cap=settings.log_cap)
+        log = JobLog(leases.database, lease, recipe=recipe, cap=settings.log_cap, clock=clock)
         process = Process.start(Command(_argv(recipe, lease, resources), recipe.cwd, environment, recipe.pty))
     except (RuncastError, OSError) as error:
         return Outcome(Status.FAILED, "the command could not be started", Reason.START_ERROR, error=failure(str(error)))
@@ -131,7 +135,8 @@ class Waiting:
 class JobLog:
     """What the job prints, on its way to the store: masked, cut into lines, batched, with the progress that is read from it."""
 
-    def __init__(self, database: Database, lease: Lease, *, recipe: Recipe, cap: int) -> None:
+    def __init__(self, database: Database, lease: Lease, *, recipe: Recipe, cap: int, clock: SteadyClock) -> None:
+        self._clock = clock
         self._database = database
         self._writer = LogWriter(lease, cap=cap)
         if lease.attempt > 1:
@@ -213,7 +218,7 @@ class JobLog:
         return self._pipelines[stream]
 
     def _add(self, stream: Stream, blocks: list[Block]) -> None:
-        at = now_ms()
+        at = self._clock.now_ms()
         for block in blocks:
             if not (self._waiting and self._waiting[-1].takes(stream)):
                 self._waiting.append(Waiting(stream, at))

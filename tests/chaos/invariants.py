@@ -72,6 +72,9 @@ def ends(connection: sqlite3.Connection) -> Iterator[str]:
         ended = job["status"] in ENDED
         if ended != (job["ended_at"] is not None):
             yield f"job {job['id']} is {job['status']} and its end is at {job['ended_at']}"
+        times = [job[name] for name in ("created_at", "started_at", "ended_at") if job[name] is not None]
+        if times != sorted(times):
+            yield f"the times of job {job['id']} are not in order: {times}"
         if ended and (job["lease"] or job["supervisor"]):
             yield f"job {job['id']} has ended and still belongs to a supervisor"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaos import children, crashes, kills, races, restarts, storage
+from chaos import children, clocks, crashes, kills, races, restarts, storage
 from chaos.scenario import Scenario
 
 SCENARIOS: Sequence[Scenario] = (
@@ -12,6 +12,7 @@ SCENARIOS: Sequence[Scenario] = (
     *crashes.SCENARIOS,
     *restarts.SCENARIOS,
     *storage.SCENARIOS,
+    *clocks.SCENARIOS,
     *races.SCENARIOS,
     *children.SCENARIOS,
 )

@@ -65,6 +65,10 @@ class Witness:
             if self._socket is not None:
                 self._socket.hang_up()
 
+    def wait(self, job_id: str) -> dict[str, Any]:
+        """The end of a watched job, when it has seen it."""
+        return eventually(lambda: self.seen[job_id].complete, f"{self.name} sees the end of job {job_id}")
+
     def missing(self, job_ids: Collection[str] | None = None) -> list[str]:
         """The watched jobs whose end it has not seen."""
         return [job_id for job_id, seen in list(self.seen.items()) if seen.complete is None and (job_ids is None or job_id in job_ids)]

@@ -307,7 +307,7 @@ def test_a_worker_that_gives_no_sign_serves_nobody(house: House) -> None:
 def test_a_lease_is_taken_once(house: House) -> None:
     house.submit()
     (lease,) = house.claim()
-    assert house.leases.take(lease, supervisor=SUPERVISOR).params == {"task": "x", "inputs": {}}
+    assert house.leases.take(lease, supervisor=SUPERVISOR).submission.params == {"task": "x", "inputs": {}}
     with pytest.raises(LeaseLost):
         house.leases.take(lease, supervisor=SUPERVISOR)
 
