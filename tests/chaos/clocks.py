@@ -19,7 +19,7 @@ from support.programs import program
 from support.server import RunningServer, task_submission
 
 HOUR_MS = 3_600_000
-TALK_LINES, TALK_RATE = 250, 100
+TALK_LINES, TALK_RATE = 150, 100
 TIMEOUT_SECONDS = 2
 SLACK_SECONDS = 3.0
 """What a busy machine may add to a time."""

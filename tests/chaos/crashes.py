@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import zip_longest
 from pathlib import Path
 from random import Random
 
@@ -21,6 +20,7 @@ from support.waiting import eventually
 
 PROCESSES = {"submit": "api", "claim": "dispatcher", "sweep": "dispatcher", "lease": "worker"}
 """Which process a point is in, by the first part of its name; the others are in a supervisor."""
+AT_ONCE = {"api": 1, "worker": 1, "dispatcher": 2, "supervisor": 3}
 LOSS = "start.taken"
 """There is something to sweep after it."""
 
@@ -30,13 +30,17 @@ def process_of(point: str) -> str:
 
 
 def waves(rng: Random) -> Iterator[Sequence[str]]:
-    """All points, by chance, with at most one of each process at a time."""
-    by_process: dict[str, list[str]] = {}
-    for point in rng.sample(sorted(POINTS), len(POINTS)):
-        by_process.setdefault(process_of(point), []).append(point)
-    for wave in zip_longest(*by_process.values()):
-        points = [point for point in wave if point is not None]
-        yield [*points, LOSS] if any(point.startswith("sweep.") for point in points) and LOSS not in points else points
+    """All points, by chance, in as few waves as let each process die no more often at a time than there are of it."""
+    left = rng.sample(sorted(POINTS), len(POINTS))
+    while left:
+        room = dict(AT_ONCE)
+        wave = []
+        for point in list(left):
+            if room[process_of(point)]:
+                room[process_of(point)] -= 1
+                left.remove(point)
+                wave.append(point)
+        yield wave if LOSS in wave or not any(point.startswith("sweep.") for point in wave) else [*wave, LOSS]
 
 
 def run(dose: int, rng: Random, folder: Path) -> Outcome:
@@ -44,7 +48,7 @@ def run(dose: int, rng: Random, folder: Path) -> Outcome:
     surroundings = Surroundings.make(folder)
     (armed := folder / "armed").mkdir()
     hit: list[str] = []
-    with surroundings.serve(slots=4, lease_seconds=3, environment={VARIABLE: str(armed)}) as server, ExitStack() as stack:
+    with surroundings.serve(slots=4, lease_seconds=2, environment={VARIABLE: str(armed)}) as server, ExitStack() as stack:
         witnesses = [stack.enter_context(Witness(server, f"witness {number}")) for number in range(2)]
         load = stack.enter_context(Load(server, surroundings, rng, witnesses, attempts=2))
         while len(hit) < dose:

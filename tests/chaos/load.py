@@ -34,6 +34,8 @@ NOTE = "echo $$ >> {folder}/{name}.starts; say() {{ echo line $1; echo $1 >> {fo
 NUMBERED = "i=0; while [ $i -lt {lines} ]; do i=$((i+1)); say $i; [ $((i % 10)) = 0 ] && sleep 0.05; done; exit 0"
 QUICK = "say 1; exit 0"
 FAMILY = "for c in 1 2 3; do (sleep 600 & exec sleep 600) & done; " + NUMBERED
+CREATE = "create"
+"""A kind that needs a temporary folder, and whose lines are not its own."""
 SCRIPTS = {"numbered": NUMBERED, "quick": QUICK, "family": FAMILY, "cancelled": NUMBERED}
 
 
@@ -100,8 +102,8 @@ class Load:
             self.faults.append(f"the load ended: {type(error).__name__}: {error}")
 
     def _turn(self, server: RunningServer) -> None:
-        kind = self.rng.choice(sorted(SCRIPTS))
-        lines = 1 if kind == "quick" else self.rng.randint(20, 200)
+        kind = self.rng.choice([*SCRIPTS, *SCRIPTS, CREATE])
+        lines = 1 if kind == "quick" else self.rng.randint(20, 120)
         job = LoadJob(f"{len(self.jobs)}-{kind}", kind, lines, self.attempts)
         job.id = self._submit(server, job)
         for witness in self.witnesses[len(self.jobs) % 2 :: 2]:
@@ -118,12 +120,16 @@ class Load:
             return self.at_once
 
     def _submit(self, server: RunningServer, job: LoadJob) -> str:
-        script = (NOTE + SCRIPTS[job.kind]).format(folder=self.folder, name=job.name, lines=job.lines)
-        submission = {**task_submission("shell", script=script), "max_attempts": job.max_attempts}
+        submission = {**self._wanted(job), "max_attempts": job.max_attempts}
         key = uuid.UUID(int=self.rng.getrandbits(128)).hex
         answer = insist(server, "POST", "/jobs/submit", json=submission, headers={"Idempotency-Key": key})
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
+
+    def _wanted(self, job: LoadJob) -> dict[str, Any]:
+        if job.kind == CREATE:
+            return {"type": "create", "params": {"template": "small_editor", "name": f"chaos.project{job.name.partition('-')[0]}"}}
+        return task_submission("shell", script=(NOTE + SCRIPTS[job.kind]).format(folder=self.folder, name=job.name, lines=job.lines))
 
     def _to_cancel(self) -> LoadJob | None:
         """One of the last few that are to be cancelled, after it had the time to begin."""
@@ -185,8 +191,10 @@ def _hold_job(findings: Findings, load: Load, job: LoadJob, row: Any, *, lost: b
         expected.add(("cancelled", "cancelled_by_client"))
     if lost:
         expected.add(("failed", "worker_lost"))
+    if job.kind == CREATE and lost:
+        expected |= {("failed", "exit_code"), ("failed", "start_error")}  # what an earlier attempt made is there already
     findings.hold(ending in expected, f"job {job.id} ({job.name}) ended as {ending}")
-    if lost and row["attempt"] > 1:
+    if job.kind == CREATE or (lost and row["attempt"] > 1):
         return  # each attempt numbers its lines anew
     lines = stored_lines(load.surroundings.database, str(job.id))
     # What a supervisor had read and not yet stored goes with it.

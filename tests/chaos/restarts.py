@@ -109,7 +109,7 @@ SCENARIOS = (
         name="restarts",
         fault="serve stopped, stopped with --keep-jobs, or killed, under load, and started again",
         unit="restarts",
-        small=3,
+        small=1,
         full=21,
         run=run,
     ),

@@ -9,11 +9,12 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from random import Random
+from statistics import median
 
 import psutil
 import requests
@@ -28,6 +29,7 @@ from support.programs import program
 from support.server import RunningServer, task_submission
 
 TMPFS_BYTES = 24 << 20
+TALK_RATE = 250
 ANSWER_SECONDS = 12.0
 """Nobody waits longer for an answer, whatever the store does."""
 Fault = Callable[[RunningServer, Surroundings], Iterator[None]]
@@ -105,55 +107,68 @@ def small_disk(surroundings: Surroundings) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(data)], check=True)
 
 
-def run(fault: Fault, on_small_disk: bool, dose: int, rng: Random, folder: Path) -> Outcome:
+def faults() -> Sequence[Fault]:
+    """Those that can be done here."""
+    return (locked, unwritable, full, read_only) if may_mount() else (locked, unwritable)
+
+
+def run(dose: int, rng: Random, folder: Path) -> Outcome:
     findings = Findings()
     surroundings = Surroundings.make(folder)
     with ExitStack() as stack:
-        if on_small_disk:
+        if may_mount():
             stack.enter_context(small_disk(surroundings))
         with surroundings.serve(slots=4, lease_seconds=2) as server:
-            accepted, load = _run_all(findings, surroundings, server, partial(contextmanager(fault), server, surroundings), dose, rng)
+            accepted, load = _run_all(findings, surroundings, server, dose, rng)
             hold_api(findings, server, surroundings, accepted=accepted)
             hold_no_processes(findings, accepted)
             hold_at_rest(findings, server)
         hold_load(findings, load, lost_at_most=0)
         hold_all(findings, surroundings, accepted=accepted)
         hold_nothing_left(findings, surroundings)
-        findings.hold(" ERROR " not in server.output and "Traceback" not in server.output, "the service lost its temper")
+        findings.hold("Traceback" not in server.output, "the service lost its temper")
     return findings.outcome()
 
 
-def _run_all(
-    findings: Findings, surroundings: Surroundings, server: RunningServer, fault: Callable[[], object], dose: int, rng: Random
-) -> tuple[list[str], Load]:
+def _run_all(findings: Findings, surroundings: Surroundings, server: RunningServer, dose: int, rng: Random) -> tuple[list[str], Load]:
     """Gives the jobs that were accepted."""
-    seconds = 10.0 if dose > 1 else 3.0  # a small dose is quick
+    kinds = list(islice(cycle(rng.sample(faults(), len(faults()))), dose))
+    seconds = 10.0 if dose > len(faults()) else 1.0  # a small dose is quick
+    lines = round(TALK_RATE * (seconds + 1))
+    took: dict[str, list[float]] = {}
     with ExitStack() as stack:
         witnesses = [stack.enter_context(Witness(server, f"witness {number}")) for number in range(2)]
         load = stack.enter_context(Load(server, surroundings, rng, witnesses))
         talkers = []
-        for _ in range(dose):
+        for kind in kinds:
             time.sleep(rng.uniform(0.0, 0.3))  # the moment is the dose
-            talkers.append(talker := server.shell(program("numbered_lines", 2500, "--rate", 250)))
+            talkers.append(talker := server.shell(program("numbered_lines", lines, "--rate", TALK_RATE), priority=10))
             witnesses[0].watch(talker)
             server.wait_for_log(talker, "line 1\n")
-            findings.done += 1
-            with fault():  # type: ignore[attr-defined]
-                _hold_answers(findings, server, talker, seconds)
-            took = recover(server)
-            findings.recoveries.append(took)
-            findings.survived += findings.hold(took < RECOVERY_SECONDS, f"recovery took {took:.1f} s")
+            took.setdefault(kind.__name__.replace("_", " "), []).append(_strike(findings, surroundings, server, kind, talker, seconds))
         load.stop()
         load.wait_until_all_ended()
         for talker in talkers:
             job = server.wait(talker, seconds=40)
             findings.hold(job["status"] == "completed", f"job {talker} is {job['status']} ({job['reason']})")
-            findings.lost_lines += 2500 - len(stored_lines(surroundings.database, talker))
+            findings.lost_lines += lines - len(stored_lines(surroundings.database, talker))
         accepted = [*talkers, *(job.id for job in load.jobs if job.id is not None)]
         logs = {job_id: stored_lines(surroundings.database, job_id) for job_id in accepted}
         hold_witnesses(findings, witnesses, logs=logs)
-        findings.notes.append(f"{len(accepted)} jobs, {sum(map(len, logs.values()))} lines")
+    findings.notes += [f"{name} {median(all_seconds):.1f} s" for name, all_seconds in took.items()]
+    findings.notes.append(f"{len(accepted)} jobs, {sum(map(len, logs.values()))} lines")
     return accepted, load
+
+
+def _strike(findings: Findings, surroundings: Surroundings, server: RunningServer, kind: Fault, talker: str, seconds: float) -> float:
+    """Do one fault for so long, while a job talks; gives the seconds until the service was well again after it."""
+    findings.done += 1
+    with contextmanager(kind)(server, surroundings):
+        _hold_answers(findings, server, talker, seconds)
+    took = recover(server)
+    findings.recoveries.append(took)
+    findings.survived += findings.hold(took < RECOVERY_SECONDS, f"recovery took {took:.1f} s after {kind.__name__}")
+    return took
 
 
 def _hold_answers(findings: Findings, server: RunningServer, job_id: str, seconds: float) -> None:
@@ -179,19 +194,13 @@ def _hold_answer(findings: Findings, server: RunningServer, method: str, path: s
     findings.hold(answer.ok or refused, f"{method} {path} was answered with {answer.status_code}: {answer.text[:300]}")
 
 
-def _scenario(name: str, fault: Fault, sentence: str, *, on_small_disk: bool = False) -> Scenario:
-    return Scenario(name=name, fault=sentence, unit="times", small=1, full=3, run=partial(run, fault, on_small_disk))
-
-
 SCENARIOS = (
-    _scenario("locked", locked, "the database is locked by another process for 10 s"),
-    _scenario("unwritable", unwritable, "every write to a file fails for 10 s"),
-    *(
-        (
-            _scenario("full", full, "the disk is full for 10 s", on_small_disk=True),
-            _scenario("read-only", read_only, "the data folder is read-only for 10 s, and what has it open is killed"),
-        )
-        if may_mount()
-        else ()
+    Scenario(
+        name="storage",
+        fault="for 10 s each: the disk is full, its folder read-only, every write fails, another process holds the lock",
+        unit="faults",
+        small=4,
+        full=12,
+        run=run,
     ),
 )
