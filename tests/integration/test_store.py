@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -385,6 +386,39 @@ def test_a_job_that_was_claimed_but_never_started_does_not_lose_an_attempt(house
     (again,) = house.claim()
     assert (again.job_id, again.attempt) == (job_id, 1)
     assert "never started" in house.store.events(job_id)[-2].cause
+
+
+def test_a_job_that_was_never_started_outlasts_a_stop_but_no_cancel(house: House) -> None:
+    stopped, cancelled = house.submit(), house.submit()
+    house.claim()
+    house.leases.cancel_all("w")
+    house.store.request_cancel(cancelled, by="tester", force=False)
+    losses = {held.job_id: house.leases.lose(held) for held in house.leases.held()}
+    assert losses == {stopped: Status.PENDING, cancelled: Status.CANCELLED}
+    job = house.store.get(stopped)
+    assert (job.cancel_requested_at, job.attempt) == (None, 0)
+    (again,) = house.claim()
+    assert house.leases.take(again, supervisor=SUPERVISOR) and house.leases.cancel_request(again) is None
+    assert "before it was started" in house.store.events(cancelled)[-1].cause
+
+
+def test_a_clock_that_is_set_back_changes_no_order(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (offset := tmp_path / "offset").write_text("0")
+    monkeypatch.setattr("jobs.clock._OFFSET_FILE", str(offset))
+    submitted = [house.submit() for _ in range(50)]
+    offset.write_text("-3600000")
+    submitted += [house.submit() for _ in range(50)]
+    assert submitted == sorted(submitted)
+    assert {UUID(job_id).version for job_id in submitted} == {7}
+    ended = [house.store.request_cancel(submitted[-1], by="tester", force=False).id]
+    for lease in house.claim():
+        house.leases.take(lease, supervisor=SUPERVISOR)
+        house.leases.end(lease, DONE)
+        ended.append(lease.job_id)
+    assert [job.id for job in house.store.list_jobs(JobFilter(), limit=100)] == submitted[::-1]
+    for job in map(house.store.get, ended):
+        times = [at for at in (job.created_at, job.started_at, job.ended_at) if at is not None]
+        assert times == sorted(times)
 
 
 def test_signs_of_life_keep_a_lease_and_a_dead_supervisor_is_known_at_once(house: House, clock: Clock) -> None:
