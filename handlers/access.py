@@ -71,15 +71,19 @@ class Access:
 
 def complain(message: str) -> None:
     """One line of error."""
-    click.echo(f"runcast: {message}", err=True)
+    from handlers.terminal import shown
+
+    click.echo(shown(f"runcast: {message}"), err=True)
 
 
 def tell(problem: Mapping[str, Json]) -> None:
     """A problem as lines: title, detail, and each faulty place."""
+    from handlers.terminal import shown
+
     title, detail = problem.get("title") or "Refused", problem.get("detail")
     complain(f"{title}: {detail}" if detail else title)
     for fault in problem.get("errors") or []:
-        click.echo(f"  {fault['in']} {fault['pointer']}: {fault['detail']}", err=True)
+        click.echo(shown(f"  {fault['in']} {fault['pointer']}: {fault['detail']}"), err=True)
 
 
 def client_command(command: Command) -> Command:

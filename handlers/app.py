@@ -228,16 +228,23 @@ def to_json(value: Json) -> str:
 
 
 class StrictJson(DefaultJSONProvider):
-    """JSON as the standard has it: NaN and the infinities are none."""
+    """JSON as two programs cannot understand it differently: no NaN, no infinity, and no key twice in an object."""
 
     sort_keys = False
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
-        return json.loads(s, parse_constant=_no_constant, **kwargs)
+        return json.loads(s, parse_constant=_no_constant, object_pairs_hook=_no_key_twice, **kwargs)
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key stands twice in an object")
+    return made
 
 
 class Security(FlaskSecurityHandlerFactory):  # type: ignore[misc]

@@ -6,6 +6,7 @@ Answers go to standard output, what is said about them to standard error. It dra
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -23,6 +24,7 @@ STYLES: Mapping[str, str] = {
     Status.FAILED: "red",
     Status.CANCELLED: "magenta",
 }
+_COMMANDS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 WIDE = 120
 """Columns from which whole ids are shown; below it, their last group, which commands take as well."""
 WIDTH_OF_FILES = 400
@@ -37,11 +39,18 @@ def output() -> Console:
 
 def say(message: str, *, colour: str | None = None) -> None:
     """A line for the person, apart from the output. It has its colour on a terminal only."""
-    click.secho(message, fg=colour, err=True)
+    click.secho(shown(message), fg=colour, err=True)
+
+
+def shown(text: str) -> str:
+    """A text of somebody else as a person may be shown it: what would command the terminal, or turn its writing around, is spelled out."""
+    return _COMMANDS.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", text)
 
 
 def print_json(document: Json) -> None:
-    print(json.dumps(document, ensure_ascii=False), flush=True)
+    # The rest of what terminals obey JSON spells out by itself.
+    text = json.dumps(document, ensure_ascii=False)
+    print(_COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
 
 
 def what(job: Mapping[str, Json]) -> str:
@@ -59,7 +68,7 @@ def table_of_jobs(jobs: Sequence[Mapping[str, Json]], *, console: Console) -> Ta
     for job in jobs:
         job_id = job["id"] if console.width >= WIDE else job["id"].rpartition("-")[2]
         status = Text(job["status"], style=STYLES[job["status"]])
-        table.add_row(job_id, status, Text(what(job)), _percent(job), age(job["created_at"]), _took(job))
+        table.add_row(job_id, status, Text(shown(what(job))), _percent(job), age(job["created_at"]), _took(job))
     return table
 
 
@@ -72,7 +81,7 @@ def table_of_tokens(tokens: Sequence[Mapping[str, Json]]) -> Table:
         end = token["expires_at"]
         ended = end and datetime.fromisoformat(end) <= datetime.now(UTC)
         when = Text("expired", style="red") if ended else Text(local_time(end) if end else "never")
-        table.add_row(Text(token["name"]), Text(" ".join(token["scopes"])), age(token["created_at"]), when, token["id"])
+        table.add_row(Text(shown(token["name"])), Text(" ".join(token["scopes"])), age(token["created_at"]), when, token["id"])
     return table
 
 
@@ -82,10 +91,10 @@ def table_of_job(job: Mapping[str, Json], *, history: Sequence[Mapping[str, Json
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _facts(job):
-        table.add_row(name, Text(value, style=STYLES.get(value, "") if name == "status" else ""))
+        table.add_row(name, Text(shown(value), style=STYLES.get(value, "") if name == "status" else ""))
     table.add_row()
     for event in history:
-        table.add_row(local_time(event["at"]), Text(f"{event['status']}: {event['cause']}"))
+        table.add_row(local_time(event["at"]), Text(shown(f"{event['status']}: {event['cause']}")))
     return table
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from sqlalchemy import make_url
 
 from jobs.database import Database
 from jobs.errors import OperatorError
@@ -23,9 +26,7 @@ def prepare(settings: Settings) -> None:
     if settings.workspace is None:
         copy_workspace(settings.workspace_dir)
     Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
-    if not settings.database_url:
-        # SQLite gives its other files the mode of this one, and logs are nobody else's business.
-        (settings.data_dir / "runcast.db").touch(mode=0o600)
+    _make_database_file(settings.url)
     database = Database(settings.url)
     try:
         database.migrate()
@@ -38,6 +39,14 @@ def make_service(settings: Settings, *, database: Database, changes: Changes) ->
     recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
     quotas = Quotas(max_pending=settings.token_max_pending, max_log_bytes=settings.token_max_log_bytes, log_cap=settings.log_cap)
     return Service(Store(database), Logs(database), recipes, changes, max_pending=settings.max_pending, quotas=quotas)
+
+
+def _make_database_file(url: str) -> None:
+    """SQLite gives its other files the mode of this one, and logs are nobody else's business. One that is there keeps the mode it has."""
+    file = make_url(url).database
+    if file and file != ":memory:" and Path(file).parent.is_dir():
+        with suppress(OSError):  # whatever is wrong with it, the database says better
+            Path(file).touch(mode=0o600)
 
 
 def _make_data_dir(folder: Path) -> None:

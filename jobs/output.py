@@ -6,11 +6,13 @@ alone; everything finer (secrets, rewritten lines, directives, over-long lines) 
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote_from_bytes
 
 from jobs.model import Json, Progress, Stream
 from jobs.progress import ProgressParser, ProgressTracker, plain, tidy
@@ -19,6 +21,9 @@ BLOCK_BYTES = 64 * 1024
 """A block's size, and the longest line that is not split (its line end not counted, so that such a block is 2 bytes longer at most)."""
 RESULT_DEPTH = 20
 MASK = b"***"
+ENCODED_BYTES = 8
+"""Secrets of so many bytes are masked in other forms, too."""
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 _LINE_END = re.compile(rb"\r?(?:\n|\Z)")
 _REWRITTEN = re.compile(rb"^[^\n]*\r(?=[^\r\n])", re.MULTILINE)  # up to the last \r of a line that more text follows
@@ -93,6 +98,24 @@ class Masker:
             if at >= 0:
                 first = at
         return first
+
+
+def forms_of(secret: bytes) -> set[bytes]:
+    """A secret as it is, and as programs often print one: in base64 (also within a longer text, such as `user:secret`), in a URL, in JSON.
+
+    Short ones only as they are: too much else would look like the other forms.
+    """
+    forms = {secret}
+    if len(secret) < ENCODED_BYTES:
+        return forms
+    for before in range(3):
+        # What stands before and behind it shares its first and last characters, which are left out.
+        encoded = base64.b64encode(b"\0" * before + secret)
+        inner = encoded[(0, 2, 3)[before] : (len(secret) + before) * 8 // 6]
+        forms |= {inner, inner.translate(_URL_SAFE)}
+    forms |= {quote_from_bytes(secret, safe="").encode(), quote_from_bytes(secret).encode()}
+    text = secret.decode("utf-8", "replace")
+    return forms | {json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "replace") for ascii_only in (True, False)}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from typing import Self
 
 import psutil
 
+from jobs.beneath import open_folder
 from jobs.errors import StartFailed
 from jobs.model import Stream
 
@@ -40,12 +41,16 @@ _DEFAULTS = [number for number in signal.valid_signals() if number not in (signa
 
 @dataclass(frozen=True)
 class Command:
-    """What to run. `argv[0]` with a slash is a path from `cwd`; without, it is looked up in `PATH` of `env`. Never a shell."""
+    """What to run. `argv[0]` with a slash is a path from `cwd`; without, it is looked up in `PATH` of `env`. Never a shell.
+
+    With `root`, which `cwd` is or lies below, no link between the two is followed.
+    """
 
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str]
     pty: bool
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ class Process:
         """
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited: the kernel would throw the exit status away
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        with _directory(command.cwd):
+        with _directory(command.cwd, command.root):
             program = _program(command)
             start = _start_on_terminal if command.pty else _start_on_pipes
             pid, outputs, terminal = start(command, program)
@@ -266,9 +271,16 @@ def _strays(marker: str, group: int | None) -> set[_Entry]:
 
 
 @contextmanager
-def _directory(path: Path) -> Iterator[None]:
+def _directory(path: Path, root: Path | None) -> Iterator[None]:
     try:
-        os.chdir(path)
+        if root is None:
+            os.chdir(path)
+        else:
+            folder = open_folder(path, root=root)
+            try:
+                os.fchdir(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         raise StartFailed(f"The working directory {str(path)!r} cannot be entered: {_reason(error)}.") from error
     try:

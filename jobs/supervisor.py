@@ -29,7 +29,7 @@ from jobs.feed import Feed, open_feed
 from jobs.leases import CancelRequest, Lease, Leases, Outcome, failure
 from jobs.logs import LogWriter, Step
 from jobs.model import JobType, LogChunk, Progress, Reason, Status, Stream, Submission
-from jobs.output import Block, Masker, OutputPipeline, Watcher
+from jobs.output import Block, Masker, OutputPipeline, Watcher, forms_of
 from jobs.process import Command, Exit, Identity, Process, become_subreaper
 from jobs.progress import ProgressTracker
 from jobs.recipes import Recipe, Recipes, job_environment
@@ -101,7 +101,7 @@ def _run(
         recipe = recipes.expand(submission)
         environment = job_environment(os.environ, recipe=recipe, marker=lease.marker)
         log = JobLog(leases.database, lease, recipe=recipe, cap=settings.log_cap, clock=clock)
-        process = Process.start(Command(_argv(recipe, lease, resources), recipe.cwd, environment, recipe.pty))
+        process = Process.start(Command(_argv(recipe, lease, resources), recipe.cwd, environment, recipe.pty, root=recipes.workspace.root))
     except (RuncastError, OSError) as error:
         return Outcome(Status.FAILED, "the command could not be started", Reason.START_ERROR, error=failure(str(error)))
     reached("start.spawned")
@@ -143,7 +143,7 @@ class JobLog:
             _insist(lambda: database.read(self._writer.resume))
         self._watcher = Watcher(patterns=recipe.progress, ready=recipe.ready)
         self._tracker = ProgressTracker()
-        self._secrets = [os.environ[name].encode() for name in recipe.secrets]
+        self._secrets = [form for name in recipe.secrets for form in forms_of(os.environ[name].encode())]
         self._pipelines: dict[Stream, OutputPipeline] = {}
         self._waiting: list[Waiting] = []
         self._values: dict[str, Any] = {}

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jobs.beneath import read_file
 from jobs.errors import OutsideWorkspace, TemplateNotFound
 from jobs.fence import Workspace
 from jobs.model import Json
@@ -126,7 +127,7 @@ class _Reader:
             if path in self._seen:
                 return
             self._seen.add(path)
-            entries = tomllib.loads(path.read_text(encoding="utf-8")).get("templates", {})
+            entries = tomllib.loads(read_file(path, root=self._workspace.root).decode("utf-8")).get("templates", {})
         except OutsideWorkspace:
             self.problems.append(f"{source}: lies outside the workspace")
         except FileNotFoundError:
