@@ -17,4 +17,5 @@ class Watched:
         page.on("pageerror", lambda error: self.said.append(f"raised: {error}"))
 
     def check(self) -> None:
-        assert [said for said in self.said if not any(allowed in said for allowed in self.allowed)] == []
+        surprises = [said for said in self.said if not any(allowed in said for allowed in self.allowed)]
+        assert surprises == [], surprises

@@ -21,7 +21,8 @@ export function phasesOf(events: JobEvent[], end: number): Phase[] {
 
 export function History({ job, events }: { job: Job; events: JobEvent[] }) {
   const now = useNow(isActive(job))
-  const end = job.ended_at ? Date.parse(job.ended_at) : Math.max(now, ...events.map(({ at }) => Date.parse(at)))
+  // The last change is noted when all of the job is over, a moment after its command has ended.
+  const end = Math.max(job.ended_at ? Date.parse(job.ended_at) : now, ...events.map(({ at }) => Date.parse(at)))
   const phases = phasesOf(events, end)
   const start = phases[0]?.from ?? Date.parse(job.created_at)
   return (

@@ -14,6 +14,7 @@ export interface Watched {
   changes: number
 }
 
+const LOOK_AGAIN_MS = 1000
 const START: Connection = { type: 'connection', state: 'connecting', behind: 0, reason: null }
 
 /** Where the log is to be shown, once that is there. */
@@ -36,6 +37,7 @@ export function useJob(id: string): Watched & { put(job: Job): void; onPane(pane
       const job = await answer(api.http.GET('/jobs/{job_id}', { params: { path: { job_id: id } }, signal: leave.signal }))
       set(({ changes }) => ({ job, changes: changes + 1 }))
     }
+    let again: ReturnType<typeof setTimeout> | undefined
     const watch = async () => {
       await read()
       const pane = await place.pane // nothing is asked for before there is a place for it
@@ -55,6 +57,11 @@ export function useJob(id: string): Watched & { put(job: Job): void; onPane(pane
             break
           case 'progress':
             set(({ job }) => ({ job: job && { ...job, progress: { percent: event.percent, message: event.message } } }))
+            // A result, or that it is ready, comes with progress; there is no event of its own for it.
+            again ??= setTimeout(() => {
+              again = undefined
+              read().catch(() => {}) // what is wrong is told by the watch
+            }, LOOK_AGAIN_MS)
             break
           case 'status':
           case 'end':
@@ -68,7 +75,10 @@ export function useJob(id: string): Watched & { put(job: Job): void; onPane(pane
       if (isUnauthenticated(error)) api.signOut(sayable(error))
       else set(() => ({ problem: sayable(error) }))
     })
-    return () => leave.abort()
+    return () => {
+      leave.abort()
+      clearTimeout(again)
+    }
   }, [api, id, place])
 
   return { ...watched, onPane: place.attach, put: job => change.current(({ changes }) => ({ job, changes: changes + 1 })) }

@@ -2,6 +2,7 @@
  * The log as a person sees it: an editor (CodeMirror) that nobody can write into. It draws only the lines that are in sight, so that a million lines cost no
  * more than a hundred; what arrives is appended once a frame.
  */
+import { standardKeymap } from '@codemirror/commands'
 import { Annotation, Compartment, EditorState, RangeSetBuilder, StateEffect, Text, type Range } from '@codemirror/state'
 import { Decoration, EditorView, highlightSpecialChars, keymap, lineNumbers, ViewPlugin, type DecorationSet, type ViewUpdate } from '@codemirror/view'
 import { classesOf, paletteSheet, type Style } from './ansi'
@@ -18,6 +19,10 @@ const FRAME_MS = 8
 const FLOOD_LINES = 500
 const FLOOD_MS = 120
 const AT_END_PX = 4
+/** So long after lines were drawn the log may move by itself, and so long after a person's last touch it moves by that. */
+const OURS_MS = 300
+const THEIRS_MS = 1000
+const TOUCHES = ['wheel', 'touchmove', 'pointerdown', 'pointermove', 'keydown'] as const
 
 type Arrival = { first_seq: number; stream: Stream; lines: string[] } | { note: string }
 
@@ -53,6 +58,9 @@ export class Pane {
   private drained: (() => void)[] = []
   private fresh: string[] = []
   private drawnAt = 0
+  private movedAt = 0
+  private touchedAt = 0
+  private settling = 0
   private frame = 0
   private following = true
   private lastTop = 0
@@ -74,11 +82,13 @@ export class Pane {
     })
     this.view = new EditorView({ root, parent: root, state: this.makeState() })
     this.view.scrollDOM.addEventListener('scroll', this.scrolled, { passive: true })
+    for (const touch of TOUCHES) this.view.scrollDOM.addEventListener(touch, this.touched, { passive: true })
   }
 
   destroy(): void {
     this.over = true
     cancelAnimationFrame(this.frame)
+    cancelAnimationFrame(this.settling)
     clearTimeout(this.frame)
     this.view.destroy()
     for (const go of this.drained) go()
@@ -98,13 +108,13 @@ export class Pane {
 
   follow(following: boolean): void {
     this.following = following
-    if (following) this.view.dispatch({ effects: this.toEnd() })
+    if (following) this.showEnd()
     this.tell()
   }
 
   wrap(wrapped: boolean): void {
     this.view.dispatch({ effects: this.wrapping.reconfigure(wrapped ? EditorView.lineWrapping : []) })
-    if (this.following) this.view.dispatch({ effects: this.toEnd() })
+    if (this.following) this.showEnd()
   }
 
   find(query: string): void {
@@ -196,6 +206,7 @@ export class Pane {
       annotations: quiet.of(true),
       effects: this.following ? this.toEnd(total - (cut?.from ?? 0)) : [],
     })
+    if (this.following) this.settle()
   }
 
   private tell(): void {
@@ -218,6 +229,28 @@ export class Pane {
 
   // -- where the reader is ----------------------------------------------------------------------------------------------
 
+  private stay(): void {
+    this.following = false
+    this.tell()
+  }
+
+  private showEnd(): void {
+    this.view.dispatch({ effects: this.toEnd() })
+    this.settle()
+  }
+
+  /** When the editor has measured what is new, it keeps in sight what was there, and may leave the end. */
+  private settle(): void {
+    this.movedAt = performance.now()
+    if (this.settling) return
+    this.settling = requestAnimationFrame(() => {
+      this.settling = 0
+      const { scrollDOM } = this.view
+      const end = scrollDOM.scrollHeight - scrollDOM.clientHeight
+      if (this.following && scrollDOM.scrollTop < end - AT_END_PX) scrollDOM.scrollTop = end
+    })
+  }
+
   private toEnd(position = this.view.state.doc.length): StateEffect<unknown> {
     return EditorView.scrollIntoView(position, { y: 'end', x: 'start', yMargin: 8 })
   }
@@ -235,11 +268,16 @@ export class Pane {
   private readonly scrolled = (): void => {
     const { scrollTop, scrollHeight, clientHeight } = this.view.scrollDOM
     const atEnd = scrollTop + clientHeight >= scrollHeight - AT_END_PX
-    const up = scrollTop < this.lastTop - 1
+    const now = performance.now()
+    const up = scrollTop < this.lastTop - 1 && (now - this.movedAt > OURS_MS || now - this.touchedAt < THEIRS_MS)
     this.lastTop = scrollTop
     if (atEnd === this.following || (this.following && !up)) return
     this.following = atEnd
     this.tell()
+  }
+
+  private readonly touched = (event: Event): void => {
+    if (event.type !== 'pointermove' || (event as PointerEvent).buttons !== 0) this.touchedAt = performance.now()
   }
 
   // -- how it looks -----------------------------------------------------------------------------------------------------
@@ -265,15 +303,21 @@ export class Pane {
           'aria-readonly': 'true',
           inputmode: 'none',
           spellcheck: 'false',
+          tabindex: '0',
           translate: 'no',
         }),
         lineNumbers({ formatNumber: number => this.numberOf(number) }),
         highlightSpecialChars({ addSpecialChars: /[\u202a-\u202c\u2068]/g }),
         keymap.of([
-          { key: 'Mod-f', run: () => false },
-          { key: 'Mod-End', run: () => (this.follow(true), true) },
+          { key: 'Mod-End', run: () => (this.view.dispatch({ selection: { anchor: this.view.state.doc.length } }), this.follow(true), true) },
+          ...standardKeymap,
         ]),
         this.wrapping.of([]),
+        EditorView.updateListener.of(({ geometryChanged, transactions }) => {
+          // Who goes somewhere by keys, or takes hold of a text, wants to stay there.
+          if (transactions.some(transaction => transaction.isUserEvent('select'))) this.stay()
+          else if (geometryChanged && this.following) this.settle()
+        }),
         drawing,
       ],
     })

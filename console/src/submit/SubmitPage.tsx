@@ -102,6 +102,7 @@ function JobForm({ info, templates: known }: { info: JobTypeInfo; templates: com
         noHtml5Validate
         disabled={busy || !api.mayWrite}
         onChange={({ formData }: IChangeEvent<Values>) => setParams(formData ?? {})}
+        onError={() => setProblem(null)}
         onSubmit={({ formData }: IChangeEvent<Values>) => void submit(formData ?? {})}
       >
         <span />

@@ -5,11 +5,12 @@
 import { Validator, type OutputUnit, type Schema } from '@cfworker/json-schema'
 import {
   createErrorHandler,
+  ErrorSchemaBuilder,
   getDefaultFormState,
-  toErrorSchema,
   unwrapErrorHandler,
   validationDataMerge,
   type CustomValidator,
+  type ErrorSchema,
   type ErrorTransformer,
   type RJSFSchema,
   type RJSFValidationError,
@@ -36,7 +37,7 @@ class WalkingValidator implements ValidatorType {
     const found = this.rawValidation<OutputUnit>(schema, formData).errors ?? []
     const errors = found.map(toError)
     const told = transformErrors ? transformErrors(errors, uiSchema) : errors
-    const data = { errors: told, errorSchema: toErrorSchema(told) }
+    const data = { errors: told, errorSchema: errorSchemaOf(found) }
     if (!customValidate) return data
     const withDefaults = getDefaultFormState(this, schema, formData, schema, true)
     const handler = customValidate(withDefaults, createErrorHandler(withDefaults), uiSchema)
@@ -59,11 +60,26 @@ class WalkingValidator implements ValidatorType {
   }
 }
 
-function toError({ instanceLocation, keyword, error, keywordLocation }: OutputUnit): RJSFValidationError {
+function toError(found: OutputUnit): RJSFValidationError {
+  const place = placeOf(found).join('.')
+  return { name: found.keyword, message: messageOf(found), property: `.${place}`, schemaPath: found.keywordLocation, stack: `${place} ${messageOf(found)}` }
+}
+
+/** By steps: the paths that the library reads out of errors cannot have a name with a dot. */
+function errorSchemaOf(found: OutputUnit[]): ErrorSchema {
+  const builder = new ErrorSchemaBuilder()
+  for (const one of found) builder.addErrors(messageOf(one), placeOf(one))
+  return builder.ErrorSchema
+}
+
+function messageOf({ keyword, error }: OutputUnit): string {
+  return WORDS[keyword] ?? error
+}
+
+/** What is missing is at fault, and not what it is missing in. */
+function placeOf({ instanceLocation, keyword, error }: OutputUnit): string[] {
   const missing = keyword === 'required' ? /"(.+)"/.exec(error)?.[1] : undefined
-  const steps = [...instanceLocation.replace(/^#\/?/, '').split('/').filter(Boolean).map(unescape), ...(missing ? [missing] : [])]
-  const message = WORDS[keyword] ?? error
-  return { name: keyword, message, property: steps.map(step => `['${step}']`).join(''), schemaPath: keywordLocation, stack: `${steps.join('.')} ${message}` }
+  return [...instanceLocation.replace(/^#\/?/, '').split('/').filter(Boolean).map(unescape), ...(missing ? [missing] : [])]
 }
 
 function unescape(step: string): string {
