@@ -9,8 +9,8 @@ import gc
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from jobs.process import MARKER, Identity
 from support.server import RunningServer
 from support.waiting import eventually
 
-Check = Callable[[sqlite3.Connection], Iterator[str]]
+PATIENCE_SECONDS = 10.0
+"""How long what is about to end may take."""
 
 
 @contextmanager
@@ -173,7 +174,7 @@ def hold_no_processes(findings: Findings, job_ids: Collection[str], *, groups: C
 def hold_nothing_left(findings: Findings, service: Surroundings) -> None:
     """The service was stopped: no process of it, no temporary file, no socket and no lock-like leftover remains."""
     try:
-        eventually(lambda: not service.processes, "the processes of the service end", seconds=10)
+        eventually(lambda: not service.processes, "the processes of the service end", seconds=PATIENCE_SECONDS)
     except AssertionError:
         left = service.processes
         findings.left_processes += len(left)
@@ -183,16 +184,31 @@ def hold_nothing_left(findings: Findings, service: Surroundings) -> None:
 
 
 def hold_at_rest(findings: Findings, server: RunningServer) -> None:
-    """Nobody is connected and nothing runs any more: the API holds no connection, and supervisors in reserve hold no job's descriptors."""
+    """Nobody is connected and nothing runs any more: the API holds no connection, and supervisors in reserve hold nothing of a job's."""
     port = int(server.url.rpartition(":")[2])
 
     def connections() -> list[Any]:
         (worker,) = server.part("api").children()
         return [c for c in worker.net_connections() if c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED]
 
-    try:
-        server.session.close()
-        gc.collect()  # urllib3 leaves the connections of a closed session to it, and what was raised in one holds on to them
-        eventually(lambda: not connections(), "the API lets go of its clients", seconds=10)
-    except AssertionError:
-        findings.broken.append(f"these connections are left open: {connections()}")
+    def held() -> list[str]:
+        supervisors = [child for child in server.part("worker").children() if os.getsid(child.pid) == child.pid]
+        return [f"{one.pid} holds {thing}" for one in supervisors for thing in (*one.children(), *job_descriptors(one.pid))]
+
+    server.session.close()
+    gc.collect()  # urllib3 leaves the connections of a closed session to it, and what was raised in one holds on to them
+    for left, what in ((connections, "connection"), (held, "descriptor or child of a supervisor in reserve")):
+        try:
+            eventually(lambda: not left(), f"no {what} is left", seconds=PATIENCE_SECONDS)  # noqa: B023  # called at once
+        except AssertionError:
+            findings.broken.append(f"a {what} is left: {left()}")
+
+
+def job_descriptors(pid: int) -> list[str]:
+    """Terminals and pipes that a process has open, besides its standard streams; none where the system does not show them."""
+    folder = Path(f"/proc/{pid}/fd")
+    targets = []
+    for link in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError):  # closed meanwhile
+            targets.append(str(link.readlink()) if int(link.name) > 2 else "")
+    return [target for target in targets if target.startswith(("/dev/ptmx", "/dev/pts", "pipe:"))]
