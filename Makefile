@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv console demo serve test chaos check lint lint-contract types imports fix lock fuzz clean
+.PHONY: help venv console demo serve test chaos check lint lint-contract types imports fix lock release-contracts fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,11 @@ fix: venv ## Repair what can be repaired by itself
 lock: venv ## Pin the newest allowed releases in requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
 	  --custom-compile-command "make lock" --group dev --output-file requirements.lock pyproject.toml
+
+release-contracts: venv ## Keep the contracts as those of the release that pyproject.toml names, for clients to be held against
+	@$(BIN)/python -c 'import pathlib, shutil, tomllib; \
+	  folder = pathlib.Path("openapi/released", tomllib.load(open("pyproject.toml", "rb"))["project"]["version"]); folder.mkdir(parents=True); \
+	  [shutil.copy(path, folder) for path in pathlib.Path("openapi").glob("*.yaml")]'
 
 fuzz: venv ## Fuzz a server of its own through the contract (ARGS="--max-examples 500 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m support.fuzz $(ARGS)
