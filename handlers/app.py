@@ -266,7 +266,8 @@ class Security(FlaskSecurityHandlerFactory):  # type: ignore[misc]
 
 def admit(door: Door, token: str | None, scope: Scope | None) -> Caller:
     """Lets the client of this request in; without a scope any token will do. Raises Unauthenticated, RateLimited and Forbidden."""
-    caller = flask.g.caller = door.admit(token, address=address())
+    caller = flask.g.caller = door.open(token, address=address())
+    door.count(caller)
     if scope is not None:
         require(caller, scope)
     return caller
@@ -476,6 +477,8 @@ def add_audit(web: flask.Flask, contract: Contract, audit: Audit) -> None:
         action = operation_id()
         if caller is None and response.status_code in (401, 429):
             audit.refused(action or "call", address=address(), outcome=outcome(response))
+        elif caller is not None and action in changing and response.status_code == 429:
+            audit.refused(action, by=caller.name, address=address(), outcome=outcome(response))
         elif caller is not None and action in changing:
             named = {name.removesuffix("_id"): str(value) for name, value in (flask.request.view_args or {}).items()}
             made = {"made": response.headers["Location"].rpartition("/")[2]} if "Location" in response.headers else {}

@@ -15,7 +15,7 @@ logger = logging.getLogger("runcast.audit")
 
 NOBODY = "-"
 REFUSALS = "20/minute"
-"""Lines about those from one address who are not let in; whoever guesses must not fill the disk."""
+"""Lines about those from one address who are not let in, or about a token that asks too much; neither may fill the disk."""
 
 _PLAIN = re.compile(r"[\w.:/@+-]+", re.ASCII)
 
@@ -31,15 +31,15 @@ class Audit:
         """Somebody asked for a change; `outcome` is the status, or the kind of problem."""
         _write(action, {"by": by, "from": address, "outcome": outcome, **about})
 
-    def refused(self, action: str, *, address: str, outcome: str) -> None:
-        """Somebody was not let in. Lines beyond the limit are counted, and the next line says how many there were."""
-        place = neighbourhood(address)
+    def refused(self, action: str, *, address: str, outcome: str, by: str = NOBODY) -> None:
+        """Somebody was not let in, or asked too much. Lines beyond the limit are counted, and the next line says how many there were."""
+        place = f"{by} {neighbourhood(address)}"
         if not self._refusals.take(place):
             if len(self._left_out) < 1000 or place in self._left_out:
                 self._left_out[place] = self._left_out.get(place, 0) + 1
             return
         left_out = self._left_out.pop(place, 0)
-        _write(action, {"by": NOBODY, "from": address, "outcome": outcome, **({"left_out": str(left_out)} if left_out else {})})
+        _write(action, {"by": by, "from": address, "outcome": outcome, **({"left_out": str(left_out)} if left_out else {})})
 
 
 def _write(action: str, facts: dict[str, str]) -> None:

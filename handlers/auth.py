@@ -36,13 +36,11 @@ class Door:
         self._calls = calls
         self._failures = failures
 
-    def admit(self, token: str | None, *, address: str) -> Caller:
-        """Who calls. Raises Unauthenticated and RateLimited."""
+    def open(self, token: str | None, *, address: str) -> Caller:
+        """Who calls. Raises Unauthenticated, and RateLimited for an address that guesses."""
         if not token:
             raise Unauthenticated(MISSING)
-        caller = self._authenticate(token, neighbourhood(address))
-        self.count(caller)
-        return caller
+        return self._authenticate(token, neighbourhood(address))
 
     def count(self, caller: Caller) -> None:
         """One more call, or message. Raises RateLimited."""

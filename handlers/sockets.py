@@ -44,7 +44,8 @@ class Sockets:
         try:
             if auth is not None and (faults := self._contract.message_faults("connect", auth)):
                 raise InvalidRequest("What was sent with connect does not match the contract.", faults=faults)
-            caller = self._door.admit(auth and auth.get("token"), address=address)
+            caller = self._door.open(auth and auth.get("token"), address=address)
+            self._door.count(caller)
             require(caller, Scope.READ)
             return caller
         except RuncastError as error:

@@ -49,7 +49,7 @@ class Quotas:
         return known[1]
 
     def _sum(self, connection: Connection, owner: str) -> int:
-        of_owner = select(func.coalesce(func.sum(self._kept), 0)).where(jobs.c.submitted_by == owner)
+        of_owner = select(func.coalesce(func.sum(self._kept), 0)).where(jobs.c.submitted_by == owner, jobs.c.deleted_at.is_(None))
         ended = connection.execute(of_owner.where(jobs.c.ended_at.is_not(None))).scalar_one()
         running = connection.execute(of_owner.where(in_status(jobs, Status.RUNNING))).scalar_one()
         return int(ended) + int(running)

@@ -106,7 +106,15 @@ Index("jobs_running", jobs.c.worker_id, sqlite_where=_RUNNING, postgresql_where=
 Index("jobs_ended", jobs.c.ended_at, jobs.c.log_bytes, sqlite_where=_ENDED, postgresql_where=_ENDED)
 # What each token has pending, and what it has logged. A log that still grows is not in the index, so that its growth costs nothing there.
 Index("jobs_pending_by_token", jobs.c.submitted_by, sqlite_where=_PENDING, postgresql_where=_PENDING)
-Index("jobs_logs_by_token", jobs.c.submitted_by, jobs.c.log_bytes, sqlite_where=_ENDED, postgresql_where=_ENDED)
+Index(
+    "jobs_logs_by_token",
+    jobs.c.submitted_by,
+    jobs.c.deleted_at,
+    jobs.c.ended_at,
+    jobs.c.log_bytes,
+    sqlite_where=_ENDED,
+    postgresql_where=_ENDED,
+)
 Index(
     "jobs_deleted",
     jobs.c.deleted_at,

@@ -66,12 +66,12 @@ class Tokens:
     def check(self, caller: Caller) -> None:
         """Whether the token that somebody came in with is still good; costs little. Raises Unauthenticated."""
         _check_end(caller)
-        until, lasting = self._lasting
-        if time.monotonic() >= until:
+        # One that is not among them may have been made since.
+        if time.monotonic() >= self._lasting[0] or caller.token_id not in self._lasting[1]:
             query = select(tokens.c.id)
             lasting = frozenset(self.database.read(lambda connection: connection.execute(query).scalars().all()))
             self._lasting = (time.monotonic() + CACHE_SECONDS, lasting)
-        if caller.token_id not in lasting:
+        if caller.token_id not in self._lasting[1]:
             raise Unauthenticated(REVOKED)
 
     def _look_up(self, digest: str) -> Caller:

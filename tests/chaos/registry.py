@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chaos import children, clocks, crashes, kills, races, restarts, storage
+from chaos.attacks import tokens
 from chaos.scenario import Scenario
 
 SCENARIOS: Sequence[Scenario] = (
@@ -15,4 +16,5 @@ SCENARIOS: Sequence[Scenario] = (
     *clocks.SCENARIOS,
     *races.SCENARIOS,
     *children.SCENARIOS,
+    *tokens.SCENARIOS,
 )

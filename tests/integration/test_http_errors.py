@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from jobs.database import Database
 from jobs.model import Scope
 from jobs.tokens import Tokens
 from support.server import RunningServer, start_server, task_submission
+from support.state import state
 from support.waiting import eventually
 
 NOWHERE = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
@@ -29,9 +28,6 @@ TOKEN_CALLS: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/tokens", None),
     ("DELETE", f"/tokens/{NOWHERE}", None),
 )
-WRITES = ("jobs", "job_events", "job_labels", "idempotency_keys", "log_chunks", "tokens")
-SIGNS_OF_LIFE = {"heartbeat", "process_group"}
-"""Columns that a running job changes by itself."""
 
 
 @dataclass(frozen=True)
@@ -414,24 +410,3 @@ def assert_problem(answer: requests.Response, status: int, kind: str, faults: tu
     assert problem["detail"]
     assert {(fault["in"], fault["pointer"]) for fault in problem.get("errors", [])} == set(faults), problem
     assert all(fault["detail"] for fault in problem.get("errors", []))
-
-
-def state(server: RunningServer) -> Any:
-    """All that a request could change: the store but for signs of life, and the workspace."""
-    data = server.folder / "data"
-    connection = sqlite3.connect(f"file:{data / 'runcast.db'}?mode=ro", uri=True)
-    connection.row_factory = sqlite3.Row
-    try:
-        rows = {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid")] for table in WRITES}
-    finally:
-        connection.close()
-    stored = {table: [{name: row[name] for name in row if name not in SIGNS_OF_LIFE} for row in found] for table, found in rows.items()}
-    return stored, sorted(tree(data / "workspace"))
-
-
-def tree(folder: Path) -> Iterator[tuple[str, int, int]]:
-    for parent, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            path = Path(parent) / name
-            about = path.lstat()
-            yield str(path.relative_to(folder)), about.st_size, about.st_mtime_ns

@@ -22,6 +22,8 @@ class RawSocket:
     def __init__(self, connection: websocket.WebSocket) -> None:
         self._connection = connection
         self._packets = 0
+        self.refusal: Any = None
+        """What the connection was refused with, if it was."""
 
     def send(self, event: str, *arguments: Any) -> None:
         """An event that asks for an acknowledgement."""
@@ -95,6 +97,9 @@ def raw_socket(server: RunningServer, *, auth: Any = None) -> Iterator[RawSocket
         connection.send(f"{MESSAGE}{CONNECT}{json.dumps({'token': server.token} if auth is None else auth)}")
         answer = str(connection.recv())
         assert answer.startswith(MESSAGE + CONNECT) or auth is not None, answer
-        yield RawSocket(connection)
+        opened = RawSocket(connection)
+        if answer.startswith(MESSAGE + CONNECT_ERROR):
+            opened.refusal = json.loads(answer[2:])
+        yield opened
     finally:
         connection.close(timeout=0)

@@ -28,4 +28,5 @@ def upgrade() -> None:
         batch.create_unique_constraint("tokens_by_id", ["id"])
     pending, ended = sa.text("status = 'pending'"), sa.text("ended_at IS NOT NULL")
     op.create_index("jobs_pending_by_token", "jobs", ["submitted_by"], sqlite_where=pending, postgresql_where=pending)
-    op.create_index("jobs_logs_by_token", "jobs", ["submitted_by", "log_bytes"], sqlite_where=ended, postgresql_where=ended)
+    columns = ["submitted_by", "deleted_at", "ended_at", "log_bytes"]
+    op.create_index("jobs_logs_by_token", "jobs", columns, sqlite_where=ended, postgresql_where=ended)

@@ -1,0 +1,206 @@
+"""What an attack is, and how a row of them is done: one after the other against one service, with an honest client in between."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import requests
+
+from chaos.invariants import hold_all, hold_at_rest, hold_no_processes, hold_nothing_left, listed
+from chaos.scenario import Findings, Outcome, Scenario
+from chaos.service import Surroundings
+from jobs.tokens import CACHE_SECONDS
+from support.server import ENDED, RunningServer
+from support.state import state
+from support.waiting import eventually
+
+HONEST_SECONDS = 2.0
+"""An honest client waits no longer for an answer, also when the machine is busy."""
+
+
+@dataclass
+class Target:
+    """The service that is attacked. `secrets` are texts that may stand nowhere in its log."""
+
+    server: RunningServer
+    surroundings: Surroundings
+    rng: Random
+    secrets: list[str] = field(default_factory=list)
+    things: dict[str, Any] = field(default_factory=dict)
+    """What the row prepared, by name."""
+
+    @property
+    def workspace(self) -> Path:
+        return self.server.folder / "data" / "workspace"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", int(self.server.url.rpartition(":")[2])
+
+    def token(self, name: str, *scopes: str, seconds: int | None = None) -> dict[str, Any]:
+        """A new token as its owner sees it."""
+        lasting = {"expires_in_seconds": seconds} if seconds else {}
+        answer = self.server.call("POST", "/tokens", json={"name": name, "scopes": list(scopes), **lasting})
+        assert answer.status_code == 201, answer.text
+        self.secrets.append(answer.json()["token"])
+        return dict(answer.json())
+
+    def call(self, method: str, path: str, *, token: str | None = None, **options: Any) -> requests.Response:
+        """A request by a stranger, or by whoever has `token`; `path` is from the root."""
+        headers = {**({"Authorization": f"Bearer {token}"} if token else {}), **options.pop("headers", {})}
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(method, f"{self.server.url}{path}", headers=headers, timeout=20, allow_redirects=False, **options)
+
+    @contextmanager
+    def connection(self) -> Iterator[socket.socket]:
+        """A bare connection, on which nothing has been said yet."""
+        with socket.create_connection(self.address, timeout=20) as opened:
+            yield opened
+
+    def say(self, *parts: bytes) -> bytes:
+        """Everything that is answered to these bytes, until the connection is closed or nothing more comes."""
+        with self.connection() as opened:
+            return talk(opened, *parts)
+
+
+def talk(opened: socket.socket, *parts: bytes) -> bytes:
+    opened.settimeout(3)
+    answer = b""
+    try:
+        for part in parts:
+            opened.sendall(part)
+        while data := opened.recv(1 << 16):
+            answer += data
+    except (TimeoutError, ConnectionError):
+        pass
+    return answer
+
+
+def statuses(answer: bytes) -> list[int]:
+    """The statuses of the HTTP answers in what came over a bare connection."""
+    return [int(line[9:12]) for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.")]
+
+
+def refused(answer: requests.Response, *expected: int) -> None:
+    """It is a problem with one of these statuses, and gives nothing away."""
+    assert answer.status_code in expected, f"{answer.status_code}: {answer.text[:300]}"
+    assert answer.headers["Content-Type"] == "application/problem+json", answer.headers
+    assert answer.json()["status"] == answer.status_code
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attempt. `run` raises AssertionError when it got through; with `changes`, jobs or tokens may come of it, as of any request."""
+
+    name: str
+    run: Callable[[Target], None]
+    changes: bool = False
+    slow: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Attacks of one kind; `prepare` makes what they need, and `options` are those of the service."""
+
+    name: str
+    fault: str
+    attacks: Sequence[Attack]
+    prepare: Callable[[Target], None] = lambda target: None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[Target], None] = lambda target: None
+    """At the end, when the service still runs."""
+
+    def scenario(self) -> Scenario:
+        quick = sum(not attack.slow for attack in self.attacks)
+        return Scenario(self.name, self.fault, "attacks", quick, len(self.attacks), self._run)
+
+    def _run(self, dose: int, rng: Random, folder: Path) -> Outcome:
+        findings = Findings()
+        surroundings = Surroundings.make(folder)
+        with surroundings.serve(environment=dict(self.environment), **self.options) as server:
+            target = Target(server, surroundings, rng, secrets=[server.token])
+            self.prepare(target)
+            chosen = [attack for attack in self.attacks if not attack.slow] if dose < len(self.attacks) else self.attacks
+            for attack in chosen:
+                _attack(attack, target, findings)
+            _hold(findings, "at the end", lambda: self.check(target))
+            jobs = _rest(server)
+            hold_no_processes(findings, jobs)
+            hold_at_rest(findings, server)
+            server.stop()
+            _hold(findings, "the log", lambda: _log_is_clean(target))
+        hold_all(findings, surroundings, accepted=jobs)
+        hold_nothing_left(findings, surroundings)
+        return findings.outcome()
+
+
+def _attack(attack: Attack, target: Target, findings: Findings) -> None:
+    _settle(target.server)
+    before = None if attack.changes else state(target.server)
+    findings.done += 1
+    findings.attacks += 1
+    findings.refused += _hold(findings, attack.name, lambda: attack.run(target))
+    if before is not None:
+        findings.hold(state(target.server) == before, f"{attack.name}: something was changed by it")
+    findings.survived += _hold(findings, f"an honest client after: {attack.name}", lambda: _honest(target.server))
+
+
+def _hold(findings: Findings, what: str, check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except Exception as error:
+        findings.broken.append(f"{what}: {type(error).__name__}: {error}")
+        return False
+    return True
+
+
+def _honest(server: RunningServer) -> None:
+    started = time.monotonic()
+    answer = server.call("GET", "/jobs", params={"limit": 1})
+    assert answer.status_code == 200, answer.text
+    assert time.monotonic() - started < HONEST_SECONDS
+
+
+def _settle(server: RunningServer) -> None:
+    """What earlier attacks submitted has ended, or waits for good."""
+    eventually(lambda: server.call("GET", "/stats").json()["by_status"]["running"] == 0, "no job runs", seconds=30)
+
+
+def _rest(server: RunningServer) -> list[str]:
+    """All jobs that came of it, ended."""
+    jobs = listed(server)
+    for job_id, job in jobs.items():
+        if job["status"] not in ENDED:
+            server.call("POST", f"/jobs/{job_id}/cancel", json={"force": True})
+            server.wait(job_id)
+    return list(jobs)
+
+
+def _log_is_clean(target: Target) -> None:
+    """No error, no traceback, no secret, and nothing that a terminal would obey."""
+    output = target.server.output
+    assert " ERROR " not in output and "Traceback" not in output, output[-4000:]
+    assert not [secret for secret in target.secrets if secret in output], "a secret is in the server's log"
+    assert not [character for character in output if ord(character) < 32 and character not in "\n\t"], "the log commands terminals"
+
+
+def end_of_cache() -> None:
+    """Wait until no process takes a token for good any more that another one has revoked."""
+    until = time.monotonic() + CACHE_SECONDS
+    eventually(lambda: time.monotonic() > until, "the tokens that were looked up are looked up again")
+
+
+def body(value: Any) -> dict[str, Any]:
+    """Options of a request that carries JSON."""
+    return {"data": json.dumps(value).encode(), "headers": {"Content-Type": "application/json"}}
