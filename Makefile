@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv console demo serve test chaos check lint lint-contract types imports fix lock release-contracts fuzz clean
+.PHONY: help venv console client pictures demo serve test chaos check lint lint-contract types imports fix lock release-contracts fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ $(STAMP): requirements.lock pyproject.toml
 console: venv ## Build the pages, if their sources have changed since
 	@$(BIN)/python console/build.py
 
+client: venv ## Pack the typed client for npm, as dist/runcast-client-VERSION.tgz
+	@$(BIN)/python console/build.py pack
+
+pictures: console ## Take the pictures of the page that README.md shows
+	@PYTHONPATH=tests $(BIN)/python -m support.pictures
+
 demo: venv ## Show it all: create, build and launch on a server of its own
 	@$(BIN)/runcast demo
 
@@ -33,7 +39,7 @@ serve: console ## Start the server and stay (ARGS="--port 9000" passes options)
 	@$(BIN)/runcast serve $(ARGS)
 
 # Two files at a time, the long ones first. Each needs processes of its own: more at a time gives none of them enough of the machine.
-test: venv ## Run every test (ARGS="-n 0 -k cancel" passes options; -n 0: one at a time)
+test: console ## Run every test (ARGS="-n 0 -k cancel" passes options; -n 0: one at a time)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: venv ## Do every fault to a service of its own, and show what it survived (ARGS="--only kills --seed 7")

