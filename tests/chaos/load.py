@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,11 +162,13 @@ def status_of(server: RunningServer, job_id: str | None) -> str | None:
     return None
 
 
-def hold_load(findings: Findings, load: Load, *, lost_at_most: int, killed: set[str] | None = None, shut_down: bool = False) -> None:
+def hold_load(
+    findings: Findings, load: Load, *, lost_at_most: int, killed: set[str] | None = None, ended_also: Collection[Ending] = ()
+) -> None:
     """Hold the stored jobs of the load against what they noted: starts, lines, and how they may have ended.
 
-    `lost_at_most` of them may have lost their supervisor; the leaders of those in `killed` were killed; with `shut_down`, a stopping server
-    may have cancelled them.
+    `lost_at_most` of them may have lost their supervisor; the leaders of those in `killed` were killed; any may have ended as
+    in `ended_also`.
     """
     findings.broken += load.faults
     with opened(load.surroundings.database) as connection:
@@ -176,9 +178,8 @@ def hold_load(findings: Findings, load: Load, *, lost_at_most: int, killed: set[
     findings.hold(len(losses) <= lost_at_most, f"{len(losses)} supervisors were lost, but only {lost_at_most} were killed")
     for job in load.jobs:
         if (row := rows.get(job.id or "")) is not None:
-            also: set[Ending] = {("failed", "signal")} if job.id in (killed or ()) else set()
-            also |= {("cancelled", "server_shutdown")} if shut_down else set()
-            _hold_job(findings, load, job, row, lost=job.id in losses, also=also)
+            also: set[Ending] = {("failed", "signal")} if job.id in killed else set()
+            _hold_job(findings, load, job, row, lost=job.id in losses, also=also | {*ended_also})
 
 
 def _hold_job(findings: Findings, load: Load, job: LoadJob, row: Any, *, lost: bool, also: set[Ending]) -> None:

@@ -59,7 +59,7 @@ def run(dose: int, rng: Random, folder: Path) -> Outcome:
         hold_at_rest(findings, server)
         server.stop()
     findings.notes.append(f"{len(accepted)} jobs")
-    hold_load(findings, load, lost_at_most=0, shut_down=True)
+    hold_load(findings, load, lost_at_most=0, ended_also=[("cancelled", "server_shutdown")])
     hold_all(findings, surroundings, accepted=accepted)
     hold_nothing_left(findings, surroundings)
     return findings.outcome()
