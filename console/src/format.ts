@@ -79,19 +79,23 @@ export function isActive({ status }: Pick<Job, 'status'>): boolean {
   return status === 'pending' || status === 'running'
 }
 
+/** Whether a job runs and is ready, as an application is: there is no end that it gets nearer to. */
+export function isUp({ status, ready_at, progress }: Pick<Job, 'status' | 'ready_at' | 'progress'>): boolean {
+  return status === 'running' && ready_at !== null && progress.percent === null
+}
+
 /** How long a job has run, or ran; null when it never did. */
 export function ranFor(job: Pick<Job, 'started_at' | 'ended_at'>, now: number): number | null {
   if (job.started_at === null) return null
   return (job.ended_at === null ? now : Date.parse(job.ended_at)) - Date.parse(job.started_at)
 }
 
-/** The time now, each second while `ticking`, and as of the last change otherwise. */
+/** The time now: each second while `ticking`, and now and then otherwise. */
 export function useNow(ticking = true): number {
   const [now, setNow] = useState(Date.now)
   useEffect(() => {
     setNow(Date.now())
-    if (!ticking) return
-    const timer = setInterval(() => document.hidden || setNow(Date.now()), 1000)
+    const timer = setInterval(() => document.hidden || setNow(Date.now()), ticking ? 1000 : 10_000)
     return () => clearInterval(timer)
   }, [ticking])
   return now

@@ -1,7 +1,7 @@
 /** One job: how it is, what it was told, what happened to it, and its log. */
 import { useState } from 'react'
 import { answer, sayable, useApi, useCall, type Job } from '../api'
-import { ago, detailOf, duration, isActive, moment, ranFor, reasonOf, titleOf, useNow, waitingOf } from '../format'
+import { ago, detailOf, duration, isActive, isUp, moment, ranFor, reasonOf, titleOf, useNow, waitingOf } from '../format'
 import { LogView } from '../log/LogView'
 import { go, toJob, toJobs } from '../route'
 import { Confirm } from '../shared/Confirm'
@@ -69,6 +69,7 @@ function Head({ job, onJob }: { job: Job; onJob(job: Job): void }) {
         </span>
         <span className="muted">
           {job.status === 'pending' ? `${waitingOf(job)} · submitted ${ago(job.created_at, now)}` : null}
+          {isUp(job) ? 'up and ready · ' : null}
           {job.status === 'running' && job.cancel_requested_at ? 'is being cancelled · ' : null}
           {reasonOf(job)}
           {reasonOf(job) && ran !== null ? ' · ' : ''}
@@ -81,7 +82,7 @@ function Head({ job, onJob }: { job: Job; onJob(job: Job): void }) {
           )}
         </span>
       </div>
-      {job.status === 'running' && (
+      {job.status === 'running' && !isUp(job) && (
         <div className="job-progress">
           <ProgressBar progress={job.progress} label="Progress" />
           <span className="percent">{job.progress.percent === null ? '' : `${Math.floor(job.progress.percent)} %`}</span>

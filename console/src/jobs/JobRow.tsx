@@ -1,6 +1,6 @@
 import { memo } from 'react'
 import type { Job } from '../api'
-import { ago, detailOf, duration, isActive, moment, ranFor, reasonOf, titleOf, useNow, waitingOf } from '../format'
+import { ago, detailOf, duration, isActive, isUp, moment, ranFor, reasonOf, titleOf, useNow, waitingOf } from '../format'
 import { toJob } from '../route'
 import { ProgressBar } from '../shared/ProgressBar'
 import { StatusMark } from '../shared/StatusMark'
@@ -18,7 +18,7 @@ export const JobRow = memo(function JobRow({ job }: { job: Job }) {
           <span className="type">{job.type}</span> <bdi>{title}</bdi>
         </a>
         <span className="job-detail muted">
-          <bdi>{job.status === 'running' && job.progress.message ? job.progress.message : detailOf(job)}</bdi>
+          <bdi>{job.status === 'running' && job.progress.message && !isUp(job) ? job.progress.message : detailOf(job)}</bdi>
         </span>
       </div>
       <div className="job-labels">
@@ -29,7 +29,9 @@ export const JobRow = memo(function JobRow({ job }: { job: Job }) {
         ))}
       </div>
       <div className="job-how">
-        {job.status === 'running' ? (
+        {isUp(job) ? (
+          <span className="muted">up and ready</span>
+        ) : job.status === 'running' ? (
           <>
             <ProgressBar progress={job.progress} label={`Progress of ${job.type} ${title}`} />
             <span className="percent">{job.progress.percent === null ? '' : `${Math.floor(job.progress.percent)} %`}</span>
