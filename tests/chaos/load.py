@@ -163,7 +163,7 @@ def status_of(server: RunningServer, job_id: str | None) -> str | None:
 
 
 def hold_load(
-    findings: Findings, load: Load, *, lost_at_most: int, killed: set[str] | None = None, ended_also: Collection[Ending] = ()
+    findings: Findings, load: Load, *, lost_at_most: int, killed: Collection[str] = (), ended_also: Collection[Ending] = ()
 ) -> None:
     """Hold the stored jobs of the load against what they noted: starts, lines, and how they may have ended.
 
