@@ -4,7 +4,7 @@ import { useEffect, useId, useRef, useState } from 'react'
 import { sayable, useApi, type Job } from '../api'
 import { bytes, isActive } from '../format'
 import { Pane, type PaneState } from './pane'
-import { MOST_MATCHES } from './search'
+import { MOST_MATCHES } from './search.ts'
 
 const EMPTY: PaneState = { lines: 0, following: true, troubles: 0, trouble: 0, matches: 0, match: 0, searching: false, forgotten: 0 }
 const whole = (value: number) => value.toLocaleString('en')

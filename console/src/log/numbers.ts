@@ -3,7 +3,11 @@ export class Numbers {
   private first = 0
   private end = 0
 
-  constructor(private kept: Uint32Array | Float64Array = new Float64Array(256)) {}
+  private kept: Uint32Array | Float64Array
+
+  constructor(kept: Uint32Array | Float64Array = new Float64Array(256)) {
+    this.kept = kept
+  }
 
   get length(): number {
     return this.end - this.first

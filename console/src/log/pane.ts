@@ -5,10 +5,10 @@
 import { standardKeymap } from '@codemirror/commands'
 import { Annotation, Compartment, EditorState, RangeSetBuilder, StateEffect, Text, type Range } from '@codemirror/state'
 import { Decoration, EditorView, highlightSpecialChars, keymap, lineNumbers, ViewPlugin, type DecorationSet, type ViewUpdate } from '@codemirror/view'
-import { classesOf, paletteSheet, type Style } from './ansi'
+import { classesOf, paletteSheet, type Style } from './ansi.ts'
 import paneSheet from './pane.css?inline'
-import { Search } from './search'
-import { Transcript, type Stream } from './transcript'
+import { Search } from './search.ts'
+import { Transcript, type Stream } from './transcript.ts'
 
 /** More than this is not kept in the page; the beginning goes first. */
 const MOST_LINES = 2_000_000

@@ -1,6 +1,6 @@
 /** Finds a text in a log, a little at a time, so that the page stays quick; goes on by itself as the log grows. */
 import type { Text } from '@codemirror/state'
-import { Numbers } from './numbers'
+import { Numbers } from './numbers.ts'
 
 export const MOST_MATCHES = 1_000_000
 const SLICE_MS = 6

@@ -2,8 +2,8 @@
  * What is known of a log beside its text: which line has which number, which stream it came from, which colours it has, and where something went wrong.
  * The text itself is the document of the pane. Pure; places are counted from the first line and character that ever came, also when those are gone.
  */
-import { PLAIN, show, type Style } from './ansi'
-import { Numbers } from './numbers'
+import { PLAIN, show, type Style } from './ansi.ts'
+import { Numbers } from './numbers.ts'
 
 export type Stream = 'stdout' | 'stderr'
 
