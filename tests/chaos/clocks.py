@@ -20,7 +20,7 @@ from support.server import RunningServer, task_submission
 
 HOUR_MS = 3_600_000
 TALK_LINES, TALK_RATE = 150, 100
-TIMEOUT_SECONDS = 2
+TIMEOUT_SECONDS = 1
 SLACK_SECONDS = 3.0
 """What a busy machine may add to a time."""
 

@@ -48,9 +48,9 @@ def run(dose: int, rng: Random, folder: Path) -> Outcome:
     surroundings = Surroundings.make(folder)
     (armed := folder / "armed").mkdir()
     hit: list[str] = []
-    with surroundings.serve(slots=4, lease_seconds=2, environment={VARIABLE: str(armed)}) as server, ExitStack() as stack:
+    with surroundings.serve(slots=8, lease_seconds=2, environment={VARIABLE: str(armed)}) as server, ExitStack() as stack:
         witnesses = [stack.enter_context(Witness(server, f"witness {number}")) for number in range(2)]
-        load = stack.enter_context(Load(server, surroundings, rng, witnesses, attempts=2))
+        load = stack.enter_context(Load(server, surroundings, rng, witnesses, at_once=10, attempts=2))
         while len(hit) < dose:
             for points in waves(rng):
                 hit += _strike(findings, server, points, armed)

@@ -192,7 +192,7 @@ SCENARIOS = (
         name="kills",
         fault="kill -9 of API worker, arbiter, worker, dispatcher, idle supervisors, a job's supervisor, a job's leader; alone and at once",
         unit="kills",
-        small=6,
+        small=5,
         full=200,
         run=run,
     ),
