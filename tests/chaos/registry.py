@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chaos import children, clocks, crashes, kills, races, restarts, storage
-from chaos.attacks import tokens
+from chaos.attacks import bodies, doors, tokens
 from chaos.scenario import Scenario
 
 SCENARIOS: Sequence[Scenario] = (
@@ -17,4 +17,6 @@ SCENARIOS: Sequence[Scenario] = (
     *races.SCENARIOS,
     *children.SCENARIOS,
     *tokens.SCENARIOS,
+    *doors.SCENARIOS,
+    *bodies.SCENARIOS,
 )

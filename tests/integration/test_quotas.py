@@ -95,5 +95,5 @@ def test_no_job_is_looked_at(database: Database) -> None:
     assert plans == {
         "SEARCH jobs USING INDEX jobs_pending_by_token (submitted_by=?)",  # up to the limit
         "SEARCH jobs USING COVERING INDEX jobs_logs_by_token (submitted_by=? AND deleted_at=? AND ended_at>?)",
-        "SCAN jobs USING INDEX jobs_running",  # as many as there are slots
+        "SEARCH jobs USING INDEX jobs_listed (status=?)",  # those that run: as many as there are slots
     }

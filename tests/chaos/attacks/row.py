@@ -80,6 +80,7 @@ def talk(opened: socket.socket, *parts: bytes) -> bytes:
             opened.sendall(part)
         while data := opened.recv(1 << 16):
             answer += data
+            opened.settimeout(0.3)  # there may be a second answer behind the first
     except (TimeoutError, ConnectionError):
         pass
     return answer
@@ -132,8 +133,10 @@ class Row:
             target = Target(server, surroundings, rng, secrets=[server.token])
             self.prepare(target)
             chosen = [attack for attack in self.attacks if not attack.slow] if dose < len(self.attacks) else self.attacks
+            _settle(server)
+            before = state(server)
             for attack in chosen:
-                _attack(attack, target, findings)
+                before = _attack(attack, target, findings, before=before)
             _hold(findings, "at the end", lambda: self.check(target))
             jobs = _rest(server)
             hold_no_processes(findings, jobs)
@@ -145,15 +148,17 @@ class Row:
         return findings.outcome()
 
 
-def _attack(attack: Attack, target: Target, findings: Findings) -> None:
-    _settle(target.server)
-    before = None if attack.changes else state(target.server)
+def _attack(attack: Attack, target: Target, findings: Findings, *, before: Any) -> Any:
+    """Gives the state of the service behind it."""
     findings.done += 1
     findings.attacks += 1
     findings.refused += _hold(findings, attack.name, lambda: attack.run(target))
-    if before is not None:
-        findings.hold(state(target.server) == before, f"{attack.name}: something was changed by it")
     findings.survived += _hold(findings, f"an honest client after: {attack.name}", lambda: _honest(target.server))
+    if attack.changes:
+        _settle(target.server)
+    after = state(target.server)
+    findings.hold(attack.changes or after == before, f"{attack.name}: something was changed by it")
+    return after
 
 
 def _hold(findings: Findings, what: str, check: Callable[[], None]) -> bool:
