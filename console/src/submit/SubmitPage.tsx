@@ -3,7 +3,7 @@ import { ProblemError, type components } from '@runcast/client'
 // Not from '@rjsf/core' itself, which also exports what tests need, and that another validator.
 import Form, { type IChangeEvent } from '@rjsf/core/lib/components/Form.js'
 import type { ErrorSchema, RJSFSchema } from '@rjsf/utils'
-import { useMemo, useState } from 'react'
+import { useEffect, useMemo, useRef, useState } from 'react'
 import { answer, isUnauthenticated, sayable, useApi, useCall, type JobTypeInfo } from '../api'
 import optionsSchema from '../generated/submission-options.json'
 import { go, toJob, toJobs, toNew } from '../route'
@@ -83,8 +83,13 @@ function JobForm({ info, templates: known }: { info: JobTypeInfo; templates: com
       setBusy(false)
     }
   }
+  // Where the form is below the types, it would be out of sight.
+  const card = useRef<HTMLDivElement>(null)
+  useEffect(() => {
+    if (matchMedia('(width <= 760px)').matches) card.current?.scrollIntoView()
+  }, [])
   return (
-    <div className="card job-form">
+    <div ref={card} className="card job-form">
       <h2>{info.title}</h2>
       {info.task !== null && info.description && <p className="muted">{info.description}</p>}
       <Form
