@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -47,7 +48,10 @@ def test_a_million_lines(make_server: Callable[..., RunningServer], page: Page, 
     views.sign_in(page.context, server)
     page.goto(server.url)
     job_id = server.shell(SCRIPT)
+    server.wait(job_id, seconds=60)
     views.open_job(page, server.url, job_id)
+    views.expect_log(page, "catching up")
+    expect(page.get_by_text(re.compile(r"Catching up: [\d,]+ lines to come"))).to_be_visible()
     views.expect_log(page, "complete", seconds=120)
     frames("arriving")
     expect(page.get_by_text(f"[{LINES}]")).to_be_in_viewport()

@@ -136,3 +136,24 @@ def test_the_token_is_kept_for_the_session(page: Page, server: RunningServer) ->
     expect(page.get_by_label("Token")).to_be_visible()
     page.reload()
     expect(page.get_by_label("Token")).to_be_visible()
+
+
+def test_a_token_that_may_only_look_is_offered_no_more_and_one_that_ends_is_asked_for_anew(
+    page: Page, watched: Any, server: RunningServer
+) -> None:
+    watched.allowed = ["401 (UNAUTHORIZED)"]
+    job_id = server.shell("sleep 30")
+    token = server.call("POST", "/tokens", json={"name": "looks", "scopes": ["jobs:read"]}).json()
+    page.goto(server.url)
+    page.get_by_label("Token").fill(token["token"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+    expect(page.get_by_role("link", name="New job")).to_have_count(0)
+    views.open_job(page, server.url, job_id)
+    views.expect_log(page, "live")
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    assert server.call("DELETE", f"/tokens/{token['id']}").status_code == 204
+    expect(page.get_by_role("alert")).to_be_visible()  # it says why
+    expect(page.get_by_label("Token")).to_be_visible()
+    server.call("POST", f"/jobs/{job_id}/cancel", json={"force": True})
+    server.wait(job_id)
