@@ -61,7 +61,8 @@ class Retention:
 
     def _surplus(self, connection: Connection) -> Select[tuple[str, int]]:
         counted = overview.counts(connection).by_status
-        return self._oldest(max(0, sum(counted[status] for status in ENDED) - self.max_jobs))
+        # Those that were deleted are not counted, and go by themselves in a moment.
+        return self._oldest(max(0, sum(counted[status] for status in ENDED) - self.max_jobs)).where(jobs.c.deleted_at.is_(None))
 
     def _too_large(self, connection: Connection) -> Select[tuple[str, int]]:
         surplus = (connection.execute(select(func.sum(self._kept)).where(jobs.c.ended_at.is_not(None))).scalar() or 0) - self.max_bytes

@@ -31,7 +31,7 @@ def test_texts_are_in_the_order_of_times(first: int, second: int) -> None:
 
 
 @given(
-    moment=st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)),
+    moment=st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)),  # noqa: DTZ001  # the strategy takes no others
     offset=st.integers(-23 * 60 - 59, 23 * 60 + 59),
     digits=st.integers(0, 9),
     mark=st.sampled_from("Tt"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from urllib.parse import quote
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.output import MASK, Masker, Watcher
+from jobs.output import ENCODED_BYTES, MASK, Masker, Watcher, forms_of
 from support.streams import cuts, in_writes, output, raw, stored
 
 letters = st.binary(max_size=60).map(lambda data: bytes(b"ab\n\r \xe2\x82"[byte % 7] for byte in data))
@@ -64,6 +68,24 @@ def test_no_secret_is_in_the_log_nor_in_what_is_told_of_the_job(data: bytes, at:
     assert said.result == {"token": "***"}
     assert said.ready == {"url": "***"}
     assert said.progress is not None and said.progress.message == "***"
+
+
+@given(
+    secret=st.binary(min_size=ENCODED_BYTES, max_size=24).filter(lambda secret: secret == secret.strip()),
+    before=st.binary(max_size=8),
+    behind=st.binary(max_size=8),
+    at=cuts,
+)
+def test_nor_in_base64_wherever_it_stands_in_the_text(secret: bytes, before: bytes, behind: bytes, at: list[int]) -> None:
+    for encode in (base64.standard_b64encode, base64.urlsafe_b64encode):
+        assert MASK in masked(in_writes(encode(before + secret + behind), at), list(forms_of(secret)))
+
+
+@given(st.text(min_size=ENCODED_BYTES, max_size=24).filter(lambda secret: secret == secret.strip()), cuts)
+def test_nor_in_a_url_or_in_json(secret: str, at: list[int]) -> None:
+    forms = list(forms_of(secret.encode()))
+    for text in (quote(secret), quote(secret, safe=""), json.dumps({"a": secret}), json.dumps([secret], ensure_ascii=False)):
+        assert MASK in masked(in_writes(text.encode(), at), forms)
 
 
 @given(letters, secrets.filter(bool), cuts)
