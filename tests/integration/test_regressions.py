@@ -134,6 +134,8 @@ class RecordingWire:
 
     def pace(self) -> None: ...
 
+    def hang_up(self) -> None: ...
+
     def payloads(self, event: str) -> list[dict[str, Json]]:
         return [sent.payload for sent in self.sent if sent.event == event]
 
