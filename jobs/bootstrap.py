@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from jobs.service import Changes, Service
 from jobs.settings import Settings
 from jobs.store import Store
 from jobs.tokens import Tokens, provide_admin_token
+
+logger = logging.getLogger("runcast.serve")
 
 
 def prepare(settings: Settings) -> None:
@@ -56,3 +59,5 @@ def _make_data_dir(folder: Path) -> None:
         raise OperatorError(f"The data folder {folder} cannot be made: {error.strerror}.") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OperatorError(f"The data folder {folder} is not writable.")
+    if folder.stat().st_mode & 0o077:
+        logger.warning("The data folder %s can be read by others, and was so before; what is in it is for its owner only.", folder)

@@ -131,6 +131,7 @@ def copy_workspace(target: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         copy = Path(scratch) / target.name
         shutil.copytree(SHIPPED, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "_build"))
+        copy.chmod(0o700)  # also in a data folder that was there before, and is open to others
         (copy / ENTRY_POINT).chmod(0o755)  # packages do not keep the executable bit
         try:
             copy.rename(target)

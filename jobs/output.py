@@ -30,7 +30,7 @@ _REWRITTEN = re.compile(rb"^[^\n]*\r(?=[^\r\n])", re.MULTILINE)  # up to the las
 _RETURNS = re.compile(rb"\r{2,}")
 _TEXT_END = re.compile(rb"\r(?!\n)|\n")
 _DIRECTIVE = re.compile(rb"^::(progress|result) ([^\n]*)(?:\n|\Z)", re.MULTILINE)
-_PROGRESS = re.compile(r"(\d{1,3}(?:\.\d+)?)%?(?:\s+(.*))?")
+_PROGRESS = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)%?(?:\s+(.*))?")
 _BREAKS = re.compile(r"[\r\n]+")
 _GLANCE_BYTES = 512
 

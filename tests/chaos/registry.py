@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chaos import children, clocks, crashes, kills, races, restarts, storage
-from chaos.attacks import bodies, doors, tokens
+from chaos.attacks import bodies, doors, injection, neighbours, paths, secrets, tokens
 from chaos.scenario import Scenario
 
 SCENARIOS: Sequence[Scenario] = (
@@ -19,4 +19,8 @@ SCENARIOS: Sequence[Scenario] = (
     *tokens.SCENARIOS,
     *doors.SCENARIOS,
     *bodies.SCENARIOS,
+    *paths.SCENARIOS,
+    *injection.SCENARIOS,
+    *secrets.SCENARIOS,
+    *neighbours.SCENARIOS,
 )

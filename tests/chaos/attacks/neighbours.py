@@ -1,0 +1,183 @@
+"""Other users of the machine: what they can read of the service, and what command lines, environments and logs tell them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from chaos.attacks.row import Attack, Row, Target
+from support.server import command, start_server
+from support.waiting import eventually
+
+NOBODY = 65534
+GIVEN = "rc_given-by-the-operator-Hq3Zt8"
+"""An admin token that the operator chose, by RUNCAST_TOKEN."""
+
+
+def prepare(target: Target) -> None:
+    target.secrets.append(GIVEN)
+    target.server.wait(target.server.shell("echo something private"))
+    target.things["token"] = target.token("ci", "jobs:read", "jobs:write")["token"]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def private_folder(target: Target) -> None:
+    assert mode(target.surroundings.database.parent) == 0o700
+
+
+def private_files(target: Target) -> None:
+    """Also where the folder is not: the database's own files, those beside it, and the token."""
+    private_files_in(target.surroundings.database.parent)
+
+
+def private_files_in(data: Path) -> None:
+    files = {path.name: mode(path) for path in data.iterdir() if path.is_file() and path.suffix != ".lock"}
+    assert {"runcast.db", "runcast.db-wal", "runcast.db-shm", "admin-token"} <= set(files), files
+    assert set(files.values()) == {0o600}, files
+
+
+def as_somebody_else(what: Callable[[Target], Path]) -> Callable[[Target], None]:
+    """As another user, really; only root can become one, so that elsewhere the modes have to do."""
+
+    def run(target: Target) -> None:
+        path = what(target)
+        if os.geteuid() == 0:
+            reader = ["ls" if path.is_dir() else "cat", str(path)]
+            ran = subprocess.run(reader, user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, cwd="/", check=False)
+            assert ran.returncode != 0 and not ran.stdout, ran.stdout[:200]
+        assert not mode(path) & 0o077
+
+    return run
+
+
+def database_elsewhere(target: Target) -> None:
+    """A folder that everybody may enter; the database in it is still the server's alone."""
+    elsewhere = target.surroundings.folder / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    folder = target.surroundings.folder / "second"
+    with start_server(folder, check=False, database_url=f"sqlite:///{elsewhere / 'jobs.db'}", no_worker=True) as server:
+        server.call("POST", "/tokens", json={"name": "x", "scopes": ["jobs:read"]})
+        files = {path.name: mode(path) for path in elsewhere.iterdir()}
+        assert files == dict.fromkeys(["jobs.db", "jobs.db-wal", "jobs.db-shm"], 0o600), files
+
+
+def open_folder(target: Target) -> None:
+    """One that was there before keeps its mode; the operator is told, and what is in it is private all the same."""
+    data = target.surroundings.folder / "open" / "data"
+    data.mkdir(mode=0o755, parents=True)
+    with start_server(data.parent, check=False, no_worker=True) as server:
+        server.call("POST", "/tokens", json={"name": "x", "scopes": ["jobs:read"]})
+        assert "can be read by others" in server.output
+        private_files_in(data)
+        assert mode(data / "workspace") == 0o700
+
+
+def command_lines(target: Target) -> None:
+    """Of every process on the machine, while the service works and somebody uses its command line."""
+    found: list[str] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for process in psutil.process_iter():
+                try:
+                    line = " ".join(process.cmdline())
+                except psutil.Error:
+                    continue
+                found.extend(secret for secret in target.secrets if secret in line)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        environment = {"PATH": os.environ["PATH"], "RUNCAST_TOKEN": target.server.token, "HOME": str(target.server.folder)}
+        for line in (
+            ["list"],
+            ["submit", "task", "task=shell", "script=sleep 0.2", "--follow"],
+            ["token", "create", "x", "--scope", "admin"],
+        ):
+            said = subprocess.run(
+                [*command(line[0]), *line[1:], "--url", target.server.url], env=environment, capture_output=True, check=False
+            )
+            assert said.returncode == 0, said.stderr
+        target.secrets.append(said.stdout.decode().strip())
+    finally:
+        over.set()
+        looker.join()
+    assert not found, "a token is on a command line"
+
+
+def environments_of_jobs(target: Target) -> None:
+    job_id = target.server.shell("cat /proc/$$/environ | tr '\\0' '\\n'; env")
+    target.server.wait(job_id)
+    log = target.server.raw_log(job_id)
+    assert "PATH=" in log
+    assert not [secret for secret in target.secrets if secret in log]
+    assert [line for line in log.splitlines() if line.startswith("RUNCAST_") and not line.startswith("RUNCAST_JOB=")] == []
+
+
+def descriptors_of_jobs(target: Target) -> None:
+    """A job inherits nothing that is open: no database, no socket, no lifeline."""
+    job_id = target.server.shell("ls -l /proc/$$/fd | sed 's/.* -> //'")
+    target.server.wait(job_id)
+    opened = [line for line in target.server.raw_log(job_id).splitlines() if "/" in line or ":" in line]
+    assert {line.partition(":")[0].partition("[")[0] for line in opened if line != "/dev/null"} == {"pipe"}, opened
+
+
+def token_given_by_the_operator(target: Target) -> None:
+    """It is in the environment of the service, which others cannot read, and nowhere else."""
+    folder = target.surroundings.folder / "given"
+    (folder / "data").mkdir(mode=0o700, parents=True)
+    (folder / "data" / "admin-token").write_text(GIVEN)  # for the tests, which look for it there; the server does not
+    with start_server(folder, check=False, environment={"RUNCAST_TOKEN": GIVEN}) as server:
+        server.session.headers["Authorization"] = f"Bearer {GIVEN}"
+        job_id = server.shell("env; cat /proc/$$/environ")
+        server.wait(job_id)
+        assert GIVEN not in server.raw_log(job_id)
+        for process in psutil.process_iter():
+            try:
+                assert GIVEN not in " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+        assert GIVEN not in server.output
+        assert GIVEN.encode() not in b"".join(path.read_bytes() for path in (folder / "data").glob("runcast.db*"))
+        environs = [Path(f"/proc/{process.pid}/environ") for process in psutil.Process(server.pid).children(recursive=True)]
+        eventually(lambda: all(mode(path) == 0o400 for path in environs if path.exists()), "environments are private")
+
+
+def attacks() -> Iterator[Attack]:
+    yield Attack("look into the data folder", private_folder)
+    yield Attack("read files that are opened beside it", private_files)
+    places: dict[str, Callable[[Target], Path]] = {
+        "the data folder": lambda target: target.surroundings.database.parent,
+        "the token's file": lambda target: target.surroundings.database.parent / "admin-token",
+        "the database": lambda target: target.surroundings.database,
+        "the database's log": lambda target: target.surroundings.database.with_name("runcast.db-wal"),
+    }
+    for name, what in places.items():
+        yield Attack(f"read {name} as another user", as_somebody_else(what))
+    yield Attack("read a database in an open folder", database_elsewhere)
+    yield Attack("read a data folder that was open before", open_folder)
+    yield Attack("find a token on a command line", command_lines, changes=True)
+    yield Attack("find a token in the environment of a job", environments_of_jobs, changes=True)
+    yield Attack("use what a job inherited", descriptors_of_jobs, changes=True)
+    yield Attack("find the operator's token", token_given_by_the_operator)
+
+
+SCENARIOS = (
+    Row(
+        name="attack-neighbours",
+        fault="other users of the machine: files, command lines, environments, logs",
+        attacks=list(attacks()),
+        prepare=prepare,
+        options={"slots": 2},
+    ).scenario(),
+)
