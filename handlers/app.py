@@ -31,7 +31,7 @@ from engineio.payload import Payload
 from flask.json.provider import DefaultJSONProvider
 from flask_socketio import ConnectionRefusedError, SocketIO
 from gevent.queue import Empty, JoinableQueue
-from socketio.packet import CONNECT, DISCONNECT, EVENT
+from socketio.packet import CONNECT, CONNECT_ERROR, DISCONNECT, EVENT
 from socketio.packet import Packet as SocketPacket
 from werkzeug.exceptions import HTTPException
 
@@ -41,11 +41,12 @@ from handlers.agreement import check_agreement
 from handlers.audit import Audit
 from handlers.auth import ANY, MISSING, Door, Gate, require
 from handlers.bodies import PatientBodies
-from handlers.cast import Caster, Packet
+from handlers.cast import Caster, Gone, Packet
 from handlers.contract import Contract
 from handlers.documents import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY, Address
 from handlers.green import GreenChanges, GreenDatabase
 from handlers.metrics import MEDIA_TYPE, Metrics
+from handlers.packets import Polls, passed
 from handlers.problems import PREFIX, headers, kind_of, problem
 from handlers.rates import Rate
 from handlers.representations import Answer
@@ -88,9 +89,8 @@ OWN_EVENTS = frozenset({"connect", "disconnect", "*"})
 MALFORMED = "malformed"
 UNREAD_ANSWERS = 5000
 """A long-polling client that leaves so many unread is disconnected."""
-ENGINE_PACKETS = frozenset("0123456")
-NO_PACKET = "4 "
-"""A message that `ClientPacket` finds malformed."""
+NAMESPACE = "/"
+EVENTS_PATH = "/socket.io"
 
 
 def create_app(settings: Settings) -> Wsgi:
@@ -110,7 +110,8 @@ def create_app(settings: Settings) -> Wsgi:
     add_headers(web, gate)
     add_audit(web, contract, audit)
     add_sockets(web, Sockets(contract, caster, door), audit)
-    bodies = PatientBodies(WholeSends(web.wsgi_app), seconds=settings.body_seconds, refuse=refuse)
+    polls = Polls(WholeSends(web.wsgi_app), path=EVENTS_PATH, most=BODY_BYTES, refuse=refuse)
+    bodies = PatientBodies(polls, seconds=settings.body_seconds, refuse=refuse)
     return Hardened(GateKeeper(bodies, gate))
 
 
@@ -528,7 +529,7 @@ class ClientPacket(SocketPacket):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, encoded_packet: Any = None, **options: Any) -> None:
         # An empty one too is to be decoded.
-        super().__init__(*arguments, encoded_packet=" " if encoded_packet == "" else encoded_packet, **options)
+        super().__init__(*arguments, encoded_packet=" " if encoded_packet in ("", b"") else encoded_packet, **options)
 
     def decode(self, encoded_packet: Any) -> int:
         try:
@@ -542,7 +543,8 @@ class ClientPacket(SocketPacket):  # type: ignore[misc]
     def _is_known(self) -> bool:
         if self.packet_type != EVENT:
             return self.packet_type in (CONNECT, DISCONNECT)
-        return isinstance(self.data, list) and bool(self.data) and isinstance(self.data[0], str) and self.data[0] not in OWN_EVENTS
+        ours = str(self.namespace or NAMESPACE) == NAMESPACE
+        return ours and isinstance(self.data, list) and bool(self.data) and isinstance(self.data[0], str) and self.data[0] not in OWN_EVENTS
 
 
 class ClientWebSocket(WebSockets):
@@ -550,7 +552,7 @@ class ClientWebSocket(WebSockets):
 
     def wait(self) -> str | bytes | None:
         data: str | bytes | None = super().wait()
-        return NO_PACKET if isinstance(data, str) and data[:1] not in ENGINE_PACKETS else data
+        return passed(data) if isinstance(data, str) else data
 
 
 class Outbox(JoinableQueue[Any]):
@@ -571,6 +573,25 @@ class Outbox(JoinableQueue[Any]):
         if self._taken > self.AT_ONCE:
             raise Empty
         return super().get(block, timeout)
+
+
+class OnceConnected:
+    """What a client's `connect` leads to, in place of python-socketio 5.18, which answers a second one, and one to another namespace,
+    with a text that the contract does not have."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._connect = server._handle_connect
+
+    def __call__(self, engine_sid: str, namespace: str | None, data: Any) -> None:
+        if namespace not in (None, NAMESPACE):
+            why = problem(InvalidRequest(f"There is no namespace {namespace[:100]!r}, only {NAMESPACE}."))
+            refusal = {"message": why["detail"], "data": why}
+            self._server._send_packet(engine_sid, ClientPacket(CONNECT_ERROR, data=refusal, namespace=namespace))
+        elif self._server.manager.sid_from_eio_sid(engine_sid, NAMESPACE) is not None:
+            self._server._handle_event(engine_sid, None, None, [MALFORMED])
+        else:
+            self._connect(engine_sid, namespace, data)
 
 
 class SocketWire:
@@ -600,12 +621,19 @@ class SocketWire:
             socket.queue.join()
         elif socket.queue.qsize() > UNREAD_ANSWERS:
             # A request of a long-polling client must not wait: while its connection becomes a WebSocket, nothing is read before it ended.
-            self._engine.disconnect(self._sid)
+            self._end()
+            raise Gone("The client left too many answers unread.")
 
     def hang_up(self) -> None:
         # Both: a client of good will does not come back by itself after the first, and any other is rid of by the second.
         self._server.disconnect(self._socket_sid)
-        gevent.spawn(self._engine.disconnect, self._sid)
+        gevent.spawn(self._end)
+
+    def _end(self) -> None:
+        # Not by the engine's own `disconnect`, which waits until the client has read what it got: one that never does would hold all of it.
+        socket = self._engine.sockets.pop(self._sid, None)
+        if socket is not None:
+            socket.close(wait=False, reason=self._engine.reason.SERVER_DISCONNECT)
 
 
 def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit) -> None:
@@ -623,6 +651,7 @@ def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit) -> None:
         engineio_logger=socket_logger,
     )
     server = socketio.server
+    server._handle_connect = OnceConnected(server)
     # A page subscribes to many jobs at once, and its library sends that as one body; what bounds it is the size of a body.
     Payload.max_decode_packets = BODY_BYTES
     server.eio.create_queue = Outbox

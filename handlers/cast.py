@@ -59,10 +59,14 @@ class Wire(Protocol):
         """Wait until the client has taken what was sent."""
 
     def pace(self) -> None:
-        """See that answers to the client do not pile up: wait until it has read, or end the connection."""
+        """See that answers to the client do not pile up: wait until it has read, or end the connection and raise Gone."""
 
     def hang_up(self) -> None:
         """Say goodbye and end the connection, without waiting."""
+
+
+class Gone(Exception):
+    """The client's connection was ended; nothing need be answered."""
 
 
 class Caster:
@@ -491,7 +495,7 @@ class Client:
             self._sender.kill(block=False)
 
     def pace(self) -> None:
-        """Before each answer: who asks and asks and does not read must not fill our memory."""
+        """Before each answer: who asks and asks and does not read must not fill our memory. Raises Gone."""
         self._answers += 1
         if self._answers % ANSWERS_IN_FLIGHT == 0:
             self._wire.pace()

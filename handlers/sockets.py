@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from handlers.auth import Door, require
-from handlers.cast import Caster, Wire
+from handlers.cast import Caster, Gone, Wire
 from handlers.contract import Contract
 from handlers.problems import problem
 from handlers.representations import job_json
@@ -83,17 +83,14 @@ class Sockets:
 
     def unknown(self, sid: str, event: str) -> None:
         """An event that the contract does not have."""
-        self._caster.client(sid).pace()
         self._refuse(sid, f"There is no event {event[:100]!r}.")
 
     def malformed(self, sid: str) -> None:
         """What was sent is no event at all."""
-        self._caster.client(sid).pace()
         self._refuse(sid, "What was sent is not a packet of this contract.")
 
     def _acknowledge(self, sid: str, event: str, payload: Json, work: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         try:
-            self._caster.client(sid).pace()
             self._count(sid)
             if faults := self._contract.message_faults(event, payload):
                 raise InvalidRequest(f"What was sent with {event} does not match the contract.", faults=faults)
@@ -101,11 +98,14 @@ class Sockets:
         except InvalidRequest as error:
             self._complain(sid, error)
             return {"ok": False, "problem": problem(error)}
+        except Gone:
+            return {}
         except Exception as error:  # whatever it is, the client gets an answer and keeps its connection
             return {"ok": False, "problem": problem(error)}
 
     def _count(self, sid: str) -> None:
-        """Raises Unauthenticated and RateLimited."""
+        """Raises Unauthenticated, RateLimited and Gone."""
+        self._caster.client(sid).pace()
         self._door.count(self._sessions.caller(sid))
 
     def _refuse(self, sid: str, why: str) -> None:
@@ -114,6 +114,8 @@ class Sockets:
             self._complain(sid, InvalidRequest(why))
         except RuncastError as error:
             self._complain(sid, error)
+        except Gone:
+            return
 
     def _dismiss(self, sid: str, why: RuncastError) -> None:
         self._caster.client(sid).dismiss(problem(why))
