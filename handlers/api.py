@@ -1,5 +1,6 @@
 """The API process: gunicorn with one gevent worker around `handlers.app`. Started by `handlers.server`, on a socket that is already
-open."""
+open.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +8,59 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
 from gunicorn.app.base import BaseApplication
+from gunicorn.workers.ggevent import GeventWorker
 
 from jobs.diagnostics import log_to_stderr
 from jobs.errors import RuncastError
 from jobs.settings import Settings
+
+
+LOOK_SECONDS = 0.02
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    """Stops at once when no request is under way. The library's own looks once a second, and waits for idle connections too."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._told_to_stop = Event()
+        self._under_way = 0
+
+    def run(self) -> None:
+        servers = [
+            StreamServer(socket, handle=partial(self.handle, socket), spawn=Pool(self.worker_connections)) for socket in self.sockets
+        ]
+        for server in servers:
+            server.start()
+        while self.alive:
+            self.notify()
+            self._told_to_stop.wait(1.0)
+        for server in servers:
+            server.close()
+        with gevent.Timeout(self.cfg.graceful_timeout, False):
+            while self._under_way:
+                gevent.sleep(LOOK_SECONDS)
+        # The end of the process closes the connections that are left.
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        super().handle_exit(sig, frame)
+        self._told_to_stop.set()
+
+    def handle_request(self, *arguments: Any) -> Any:
+        self._under_way += 1
+        try:
+            return super().handle_request(*arguments)
+        finally:
+            self._under_way -= 1
 
 
 class Api(BaseApplication):  # type: ignore[misc]
@@ -27,12 +73,13 @@ class Api(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         options: dict[str, Any] = {
             "bind": [f"fd://{self._listener}"],
-            "worker_class": "gevent",
+            "worker_class": Worker,
             "workers": 1,
             "worker_connections": 10_000,
             # The loop never blocks for long, and clients may hold a connection for ever.
             "timeout": 60,
-            "graceful_timeout": 3,
+            # For what is under way, and for the last events of those who watch: their requests end with their connection only.
+            "graceful_timeout": 2,
             "keepalive": 75,
             "loglevel": "warning",
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
