@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from gunicorn.workers.ggevent import GeventWorker
 from jobs.diagnostics import log_to_stderr
 from jobs.errors import RuncastError
 from jobs.settings import Settings
-
 
 LOOK_SECONDS = 0.02
 
@@ -46,9 +46,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._told_to_stop.wait(1.0)
         for server in servers:
             server.close()
-        with gevent.Timeout(self.cfg.graceful_timeout, False):
-            while self._under_way:
-                gevent.sleep(LOOK_SECONDS)
+        deadline = time.monotonic() + self.cfg.graceful_timeout
+        while self._under_way and time.monotonic() < deadline:
+            gevent.sleep(LOOK_SECONDS)
         # The end of the process closes the connections that are left.
 
     def handle_exit(self, sig: int, frame: object) -> None:
