@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chaos import children, clocks, crashes, kills, races, restarts, storage
-from chaos.attacks import bodies, doors, injection, neighbours, paths, secrets, tokens
+from chaos.attacks import bodies, browser, doors, injection, neighbours, paths, secrets, tokens
 from chaos.scenario import Scenario
 
-SCENARIOS: Sequence[Scenario] = (
+FAULTS: Sequence[Scenario] = (
     *kills.SCENARIOS,
     *crashes.SCENARIOS,
     *restarts.SCENARIOS,
@@ -16,11 +16,15 @@ SCENARIOS: Sequence[Scenario] = (
     *clocks.SCENARIOS,
     *races.SCENARIOS,
     *children.SCENARIOS,
+)
+ATTACKS: Sequence[Scenario] = (
     *tokens.SCENARIOS,
     *doors.SCENARIOS,
+    *browser.SCENARIOS,
     *bodies.SCENARIOS,
     *paths.SCENARIOS,
     *injection.SCENARIOS,
     *secrets.SCENARIOS,
     *neighbours.SCENARIOS,
 )
+SCENARIOS = (*FAULTS, *ATTACKS)

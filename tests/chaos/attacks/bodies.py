@@ -15,7 +15,7 @@ from support.raw_socket import raw_socket
 from support.server import task_submission
 from support.waiting import eventually
 
-BODY_SECONDS = 2.0
+BODY_SECONDS = 1.0
 SLOW_CLIENTS = 150
 HEADER_SECONDS = 75
 DEEP = b'{"type":"task","params":{"task":"true","inputs":' + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + b"}}"
