@@ -7,13 +7,14 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from chaos.attacks.row import Attack, Row, Target
 from support.server import command, start_server
-from support.waiting import eventually
 
 NOBODY = 65534
 GIVEN = "rc_given-by-the-operator-Hq3Zt8"
@@ -21,6 +22,7 @@ GIVEN = "rc_given-by-the-operator-Hq3Zt8"
 
 
 def prepare(target: Target) -> None:
+    start_second(target)
     target.secrets.append(GIVEN)
     target.server.wait(target.server.shell("echo something private"))
     target.things["token"] = target.token("ci", "jobs:read", "jobs:write")["token"]
@@ -36,10 +38,7 @@ def private_folder(target: Target) -> None:
 
 def private_files(target: Target) -> None:
     """Also where the folder is not: the database's own files, those beside it, and the token."""
-    private_files_in(target.surroundings.database.parent)
-
-
-def private_files_in(data: Path) -> None:
+    data = target.surroundings.database.parent
     files = {path.name: mode(path) for path in data.iterdir() if path.is_file() and path.suffix != ".lock"}
     assert {"runcast.db", "runcast.db-wal", "runcast.db-shm", "admin-token"} <= set(files), files
     assert set(files.values()) == {0o600}, files
@@ -59,26 +58,35 @@ def as_somebody_else(what: Callable[[Target], Path]) -> Callable[[Target], None]
     return run
 
 
+def start_second(target: Target) -> None:
+    """A server whose data folder was there before, and open to everybody; with a database elsewhere, and a token that the operator gave."""
+    folder, elsewhere = target.surroundings.folder / "second", target.surroundings.folder / "elsewhere"
+    (folder / "data").mkdir(mode=0o755, parents=True)
+    elsewhere.mkdir(mode=0o755)
+    stack = target.things["stack"] = ExitStack()
+    options: dict[str, Any] = {"database_url": f"sqlite:///{elsewhere / 'jobs.db'}", "environment": {"RUNCAST_TOKEN": GIVEN}}
+    (folder / "data" / "admin-token").write_text(GIVEN)  # the tests look for it there; the server does not
+    (folder / "data" / "admin-token").chmod(0o600)
+    server = target.things["second"] = stack.enter_context(start_server(folder, check=False, **options))
+    server.wait(server.run("true"))
+
+
+def end_second(target: Target) -> None:
+    target.things["stack"].close()
+
+
 def database_elsewhere(target: Target) -> None:
     """A folder that everybody may enter; the database in it is still the server's alone."""
-    elsewhere = target.surroundings.folder / "elsewhere"
-    elsewhere.mkdir(mode=0o755)
-    folder = target.surroundings.folder / "second"
-    with start_server(folder, check=False, database_url=f"sqlite:///{elsewhere / 'jobs.db'}", no_worker=True) as server:
-        server.call("POST", "/tokens", json={"name": "x", "scopes": ["jobs:read"]})
-        files = {path.name: mode(path) for path in elsewhere.iterdir()}
-        assert files == dict.fromkeys(["jobs.db", "jobs.db-wal", "jobs.db-shm"], 0o600), files
+    files = {path.name: mode(path) for path in (target.surroundings.folder / "elsewhere").iterdir()}
+    assert files == dict.fromkeys(["jobs.db", "jobs.db-wal", "jobs.db-shm"], 0o600), files
 
 
 def open_folder(target: Target) -> None:
-    """One that was there before keeps its mode; the operator is told, and what is in it is private all the same."""
-    data = target.surroundings.folder / "open" / "data"
-    data.mkdir(mode=0o755, parents=True)
-    with start_server(data.parent, check=False, no_worker=True) as server:
-        server.call("POST", "/tokens", json={"name": "x", "scopes": ["jobs:read"]})
-        assert "can be read by others" in server.output
-        private_files_in(data)
-        assert mode(data / "workspace") == 0o700
+    """It keeps its mode, the operator is told, and what the server puts into it is private all the same."""
+    data = target.things["second"].folder / "data"
+    assert mode(data) == 0o755
+    assert "can be read by others" in target.things["second"].output
+    assert mode(data / "workspace") == 0o700
 
 
 def command_lines(target: Target) -> None:
@@ -134,23 +142,15 @@ def descriptors_of_jobs(target: Target) -> None:
 
 def token_given_by_the_operator(target: Target) -> None:
     """It is in the environment of the service, which others cannot read, and nowhere else."""
-    folder = target.surroundings.folder / "given"
-    (folder / "data").mkdir(mode=0o700, parents=True)
-    (folder / "data" / "admin-token").write_text(GIVEN)  # for the tests, which look for it there; the server does not
-    with start_server(folder, check=False, environment={"RUNCAST_TOKEN": GIVEN}) as server:
-        server.session.headers["Authorization"] = f"Bearer {GIVEN}"
-        job_id = server.shell("env; cat /proc/$$/environ")
-        server.wait(job_id)
-        assert GIVEN not in server.raw_log(job_id)
-        for process in psutil.process_iter():
-            try:
-                assert GIVEN not in " ".join(process.cmdline())
-            except psutil.Error:
-                continue
-        assert GIVEN not in server.output
-        assert GIVEN.encode() not in b"".join(path.read_bytes() for path in (folder / "data").glob("runcast.db*"))
-        environs = [Path(f"/proc/{process.pid}/environ") for process in psutil.Process(server.pid).children(recursive=True)]
-        eventually(lambda: all(mode(path) == 0o400 for path in environs if path.exists()), "environments are private")
+    server = target.things["second"]
+    job_id = server.shell("env; cat /proc/$$/environ")
+    server.wait(job_id)
+    assert GIVEN not in server.raw_log(job_id)
+    assert not [process for process in psutil.process_iter(["cmdline"]) if GIVEN in " ".join(process.info["cmdline"] or ())]
+    assert GIVEN not in server.output
+    assert GIVEN.encode() not in b"".join(path.read_bytes() for path in (target.surroundings.folder / "elsewhere").iterdir())
+    environs = [Path(f"/proc/{process.pid}/environ") for process in psutil.Process(server.pid).children(recursive=True)]
+    assert {mode(path) for path in environs if path.exists()} <= {0o400}
 
 
 def attacks() -> Iterator[Attack]:
@@ -179,5 +179,6 @@ SCENARIOS = (
         attacks=list(attacks()),
         prepare=prepare,
         options={"slots": 2},
+        check=end_second,
     ).scenario(),
 )
