@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv console client pictures demo serve test chaos check lint lint-contract types imports fix lock release-contracts fuzz clean
+.PHONY: help venv console client pictures demo serve test chaos check audit lint lint-contract types imports fix lock release-contracts fuzz fuzz-events clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ imports: venv
 lint-contract: venv
 	@$(BIN)/python tests/node/run.py lint-contract
 
+# Not a part of `check`: it asks databases on the network, and `check` says the same tomorrow as today. `--strict`: what they do not know fails, too.
+audit: venv ## Ask for known vulnerabilities of all that is pinned (needs the network)
+	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+
 fix: venv ## Repair what can be repaired by itself
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
@@ -76,6 +80,9 @@ release-contracts: venv ## Keep the contracts as those of the release that pypro
 
 fuzz: venv ## Fuzz a server of its own through the contract (ARGS="--max-examples 500 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m support.fuzz $(ARGS)
+
+fuzz-events: venv ## Fuzz the events of a server of its own, over both transports (ARGS="--examples 500 --seed 7")
+	@PYTHONPATH=tests $(BIN)/python -m support.fuzz_events $(ARGS)
 
 clean: ## Remove the environment and everything that tools left
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis tests/node/node_modules \

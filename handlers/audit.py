@@ -17,7 +17,7 @@ NOBODY = "-"
 REFUSALS = "20/minute"
 """Lines about those from one address who are not let in, or about a token that asks too much; neither may fill the disk."""
 
-_PLAIN = re.compile(r"[\w.:/@+-]+", re.ASCII)
+_PLAIN = re.compile(r"[\w.:/@+-]{1,300}", re.ASCII)
 
 
 class Audit:

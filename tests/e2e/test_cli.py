@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
@@ -302,6 +303,36 @@ def test_the_token_and_whose_it_is(runcast: Shell) -> None:
     assert runcast("token").out.strip() == file.read_text().strip()
     who = json.loads(runcast("token", "--whoami", "--json").out)
     assert (who["source"], who["scopes"]) == (str(file), ["admin"])
+
+
+def test_tokens_are_made_listed_and_revoked(runcast: Shell) -> None:
+    made = runcast("token", "create", "visitor", "--scope", "jobs:read", "--expires", "2h")
+    token = made.out.strip()
+    assert (made.status, "not shown again" in made.err, token in made.err) == (0, True, False)
+    mine = {"RUNCAST_TOKEN": token}
+    who = json.loads(runcast("token", "--whoami", "--json", more=mine).out)
+    assert (who["name"], who["scopes"]) == ("visitor", ["jobs:read"])
+    left = datetime.fromisoformat(who["expires_at"]) - datetime.now(UTC)
+    assert timedelta(hours=1, minutes=55) < left <= timedelta(hours=2)
+    assert runcast("list", more=mine).status == 0
+    assert runcast("token", "list", more=mine).status == 1  # it is no admin's
+    listed = runcast("token", "list")
+    assert "visitor" in listed.out and "jobs:read" in listed.out and token not in listed.out
+    again = runcast("token", "create", "visitor", "--scope", "admin")
+    assert (again.status, "Token exists" in again.err) == (1, True)
+    assert runcast("token", "revoke", "visitor").out == "visitor is revoked\n"
+    assert runcast("list", more=mine).status == 1
+    assert "visitor" not in runcast("token", "list").out
+    unknown = runcast("token", "revoke", "visitor")
+    assert (unknown.status, "no token 'visitor'" in unknown.err) == (2, True)
+    assert runcast("token", "revoke", "admin").status == 1
+
+
+def test_what_is_misplaced_or_no_duration_is_told(runcast: Shell) -> None:
+    assert runcast("token", "create", "x", "--scope", "admin", "--expires", "soon").status == 2
+    assert runcast("token", "create", "x").status == 2
+    misplaced = runcast("token", "--json", "list")
+    assert (misplaced.status, "behind 'list'" in misplaced.err) == (2, True)
 
 
 def test_a_wrong_token_says_where_it_is_from(runcast: Shell, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import click
 import psutil
 import pytest
 
+from chaos.registry import ATTACKS
 from handlers.cli import runcast
 from handlers.contract import Contract
 from handlers.options import variable
@@ -304,3 +305,12 @@ def test_the_changelog_is_kept_as_it_says() -> None:
     assert all(
         re.match(r"## (Unreleased|\d+\.\d+\.\d+( - \d{4}-\d\d-\d\d)?)$", line) for line in re.findall(r"^## .*", changelog, re.MULTILINE)
     )
+
+
+def test_security_names_only_tests_that_there_are() -> None:
+    security = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    rows = {scenario.name for scenario in ATTACKS}
+    assert set(re.findall(r"`(attack-[a-z]+)`", security)) | {"attack-browser"} == rows | {"attack-browser"}
+    named = re.findall(r"`(tests/[\w/.-]+)`", security)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []

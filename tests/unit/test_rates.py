@@ -1,0 +1,89 @@
+"""How often somebody may: what is counted for whom, and who counts as one."""
+
+from __future__ import annotations
+
+import pytest
+
+from handlers.auth import Door
+from handlers.rates import Rate, neighbourhood
+from jobs.errors import RateLimited, TokenExpired, Unauthenticated
+from jobs.model import Caller, Scope
+from jobs.tokens import Tokens
+
+CI = Caller("ci", frozenset({Scope.READ}), "id-of-ci")
+
+
+def test_each_has_a_rate_of_its_own() -> None:
+    rate = Rate("3/hour")
+    assert [rate.take("a") for _ in range(5)] == [True, True, True, False, False]
+    assert (rate.spent("a"), rate.spent("b"), rate.take("b")) == (True, False, True)
+
+
+def test_looking_counts_nothing() -> None:
+    rate = Rate("1/hour")
+    assert not any(rate.spent("a") for _ in range(5))
+    assert rate.take("a")
+
+
+def test_off_is_no_limit() -> None:
+    rate = Rate("off")
+    assert all(rate.take("a") for _ in range(1000))
+    assert not rate.spent("a")
+
+
+@pytest.mark.parametrize(("text", "most"), [("1/second", 1), ("5/minute", 60), ("5/hour", 3600)])
+def test_a_refusal_says_when_to_come_again(text: str, most: int) -> None:
+    rate = Rate(text)
+    while rate.take("a"):
+        pass
+    assert 1 <= rate.refusal("a", "Too much.").retry_after <= most
+
+
+def test_who_has_a_network_is_one() -> None:
+    assert neighbourhood("2001:db8:1:2:3:4:5:6") == neighbourhood("2001:db8:1:2::1") != neighbourhood("2001:db8:1:3::1")
+    assert neighbourhood("192.0.2.1") != neighbourhood("192.0.2.2")
+    assert neighbourhood("::ffff:192.0.2.1") == "192.0.2.1"
+    assert neighbourhood("unknown") == "unknown"
+
+
+class Known(Tokens):
+    """Knows one token, and one that has expired."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.seen: set[str] = set()
+
+    def authenticate(self, token: str) -> Caller:
+        self.asked.append(token)
+        if token == "old":
+            raise TokenExpired("It has expired.")
+        if token != "right":
+            raise Unauthenticated("It is not known.")
+        self.seen.add(token)
+        return CI
+
+    def was_good(self, token: str) -> bool:
+        return token in self.seen
+
+
+def knock(door: Door, token: str | None, address: str = "192.0.2.1") -> str:
+    try:
+        return door.open(token, address=address).name
+    except (Unauthenticated, RateLimited) as error:
+        return type(error).__name__
+
+
+def test_who_guesses_is_refused_unseen() -> None:
+    tokens = Known()
+    door = Door(tokens, calls=Rate("off"), failures=Rate("3/hour"))
+    assert [knock(door, f"guess {number}") for number in range(5)] == ["Unauthenticated"] * 3 + ["RateLimited"] * 2
+    assert len(tokens.asked) == 3
+    assert knock(door, "right") == "RateLimited"
+    assert knock(door, "right", "192.0.2.2") == "ci"
+    assert knock(door, "right") == "ci"  # it was good shortly before
+
+
+def test_neither_no_token_nor_an_expired_one_is_a_guess() -> None:
+    door = Door(Known(), calls=Rate("off"), failures=Rate("1/hour"))
+    assert {knock(door, token) for token in (None, "", None, "old", "old")} == {"Unauthenticated", "TokenExpired"}
+    assert knock(door, "right") == "ci"
