@@ -109,8 +109,8 @@ def create_app(settings: Settings) -> Wsgi:
     add_metrics(web, Metrics(service, clients=lambda: caster.client_count), door)
     add_headers(web, gate)
     add_audit(web, contract, audit)
-    add_sockets(web, Sockets(contract, caster, door), audit)
-    polls = Polls(WholeSends(web.wsgi_app), path=EVENTS_PATH, most=BODY_BYTES, refuse=refuse)
+    add_sockets(web, Sockets(contract, caster, door), audit, silent_seconds=settings.silent_seconds)
+    polls = Polls(WholeSends(web.wsgi_app, silent_seconds=settings.silent_seconds), path=EVENTS_PATH, most=BODY_BYTES, refuse=refuse)
     bodies = PatientBodies(polls, seconds=settings.body_seconds, refuse=refuse)
     return Hardened(GateKeeper(bodies, gate))
 
@@ -527,6 +527,11 @@ class ClientPacket(SocketPacket):  # type: ignore[misc]
     attachments without end.
     """
 
+    packet_type: int
+    namespace: str | None
+    id: int | None
+    data: Any
+
     def __init__(self, *arguments: Any, encoded_packet: Any = None, **options: Any) -> None:
         # An empty one too is to be decoded.
         super().__init__(*arguments, encoded_packet=" " if encoded_packet in ("", b"") else encoded_packet, **options)
@@ -536,15 +541,14 @@ class ClientPacket(SocketPacket):  # type: ignore[misc]
             attachments = super().decode(encoded_packet)
         except (TypeError, ValueError, RecursionError):
             attachments = None
-        if attachments != 0 or not self._is_known():
-            self.packet_type, self.namespace, self.id, self.data = EVENT, None, None, [MALFORMED]
+        is_event = attachments == 0 and self.packet_type == EVENT and (self.namespace or NAMESPACE) == NAMESPACE
+        if not (self._is_known() if is_event else attachments == 0 and self.packet_type in (CONNECT, DISCONNECT)):
+            asked = self.id if is_event else None  # who asked for an acknowledgement shall not wait for ever
+            self.packet_type, self.namespace, self.id, self.data = EVENT, None, asked, [MALFORMED]
         return 0
 
     def _is_known(self) -> bool:
-        if self.packet_type != EVENT:
-            return self.packet_type in (CONNECT, DISCONNECT)
-        ours = str(self.namespace or NAMESPACE) == NAMESPACE
-        return ours and isinstance(self.data, list) and bool(self.data) and isinstance(self.data[0], str) and self.data[0] not in OWN_EVENTS
+        return isinstance(self.data, list) and bool(self.data) and isinstance(self.data[0], str) and self.data[0] not in OWN_EVENTS
 
 
 class ClientWebSocket(WebSockets):
@@ -631,12 +635,12 @@ class SocketWire:
 
     def _end(self) -> None:
         # Not by the engine's own `disconnect`, which waits until the client has read what it got: one that never does would hold all of it.
-        socket = self._engine.sockets.pop(self._sid, None)
+        socket = self._engine.sockets.get(self._sid)
         if socket is not None:
             socket.close(wait=False, reason=self._engine.reason.SERVER_DISCONNECT)
 
 
-def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit) -> None:
+def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit, *, silent_seconds: float) -> None:
     # The gate keeper has already refused foreign origins. Events of a client are handled one after another, so that they take effect in
     # order.
     socketio = SocketIO(
@@ -646,12 +650,22 @@ def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit) -> None:
         cors_credentials=False,
         async_handlers=False,
         max_http_buffer_size=BODY_BYTES,
+        # As the library has them, unless clients have to give signs more often.
+        ping_interval=min(25.0, silent_seconds / 3),
+        ping_timeout=min(20.0, silent_seconds / 3),
         serializer=ClientPacket,
         logger=socket_logger,
         engineio_logger=socket_logger,
     )
     server = socketio.server
     server._handle_connect = OnceConnected(server)
+
+    def ended(engine_sid: str, reason: str) -> None:
+        server._handle_eio_disconnect(engine_sid, reason)
+        # At once: engineio 4.15 raises at a request for one that is closed, and still there.
+        server.eio.sockets.pop(engine_sid, None)
+
+    server.eio.on("disconnect", ended)
     # A page subscribes to many jobs at once, and its library sends that as one body; what bounds it is the size of a body.
     Payload.max_decode_packets = BODY_BYTES
     server.eio.create_queue = Outbox
@@ -675,11 +689,11 @@ def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit) -> None:
     def unsubscribe(*arguments: Any) -> dict[str, Json]:
         return sockets.unsubscribe(flask.request.sid, payload_of(arguments))  # type: ignore[attr-defined]
 
-    def unknown(event: str, *_arguments: Any) -> None:
-        sockets.unknown(flask.request.sid, event)  # type: ignore[attr-defined]
+    def unknown(event: str, *_arguments: Any) -> dict[str, Json]:
+        return sockets.unknown(flask.request.sid, event)  # type: ignore[attr-defined]
 
-    def malformed(*_arguments: Any) -> None:
-        sockets.malformed(flask.request.sid)  # type: ignore[attr-defined]
+    def malformed(*_arguments: Any) -> dict[str, Json]:
+        return sockets.malformed(flask.request.sid)  # type: ignore[attr-defined]
 
     for handler in (connect, disconnect, subscribe, unsubscribe, malformed):
         socketio.on_event(handler.__name__, handler)

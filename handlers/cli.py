@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MISUSED, INTERRUPTED = 2, 130
 NOT_FOR_WORKERS = (
     *("host", "port", "no_worker", "allow_origin", "allow_host", "max_pending", "token_max_pending", "token_max_log_bytes"),
-    *("rate_limit", "failure_limit", "body_seconds", "validate_events", "validate_answers"),
+    *("rate_limit", "failure_limit", "body_seconds", "silent_seconds", "validate_events", "validate_answers"),
 )
 
 

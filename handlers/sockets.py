@@ -81,13 +81,13 @@ class Sockets:
 
         return self._acknowledge(sid, "unsubscribe", payload, work)
 
-    def unknown(self, sid: str, event: str) -> None:
+    def unknown(self, sid: str, event: str) -> dict[str, Json]:
         """An event that the contract does not have."""
-        self._refuse(sid, f"There is no event {event[:100]!r}.")
+        return self._refuse(sid, f"There is no event {event[:100]!r}.")
 
-    def malformed(self, sid: str) -> None:
+    def malformed(self, sid: str) -> dict[str, Json]:
         """What was sent is no event at all."""
-        self._refuse(sid, "What was sent is not a packet of this contract.")
+        return self._refuse(sid, "What was sent is not a packet of this contract.")
 
     def _acknowledge(self, sid: str, event: str, payload: Json, work: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         try:
@@ -108,14 +108,15 @@ class Sockets:
         self._caster.client(sid).pace()
         self._door.count(self._sessions.caller(sid))
 
-    def _refuse(self, sid: str, why: str) -> None:
+    def _refuse(self, sid: str, why: str) -> dict[str, Json]:
         try:
             self._count(sid)
-            self._complain(sid, InvalidRequest(why))
+            raise InvalidRequest(why)
         except RuncastError as error:
             self._complain(sid, error)
+            return {"ok": False, "problem": problem(error)}
         except Gone:
-            return
+            return {}
 
     def _dismiss(self, sid: str, why: RuncastError) -> None:
         self._caster.client(sid).dismiss(problem(why))

@@ -16,7 +16,7 @@ from gevent.lock import RLock
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 MESSAGE_BYTES = 1 << 20
-SILENT_SECONDS = 60.0
+SILENT = "runcast.silent_seconds"
 """A connection that neither takes nor gives anything for so long is closed; Socket.IO's pings come more often."""
 
 
@@ -28,12 +28,14 @@ class WholeSends:
     client.
     """
 
-    def __init__(self, inner: Wsgi) -> None:
+    def __init__(self, inner: Wsgi, *, silent_seconds: float) -> None:
         self._inner = inner
+        self._silent_seconds = silent_seconds
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if "gunicorn.socket" in environ:
             environ["gunicorn.socket"] = WholeSocket(environ["gunicorn.socket"])
+        environ[SILENT] = self._silent_seconds
         environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
         return self._inner(environ, start_response)
 
@@ -65,7 +67,7 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
 
     def __init__(self, environ: dict[str, Any], **options: Any) -> None:
         self._taken = options["event_class"]()
-        environ["gunicorn.socket"].settimeout(SILENT_SECONDS)
+        environ["gunicorn.socket"].settimeout(environ[SILENT])
         super().__init__(environ, max_message_size=MESSAGE_BYTES, **options)
 
     def receive(self, timeout: float | None = None) -> Any:

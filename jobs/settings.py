@@ -60,6 +60,7 @@ class Settings:
     rate_limit: str = _option("60000/minute", "Calls and messages of one token: N/second, /minute, /hour or /day; or off.")
     failure_limit: str = _option("100/minute", "Wrong tokens from one address before it is refused unseen, in the same form.")
     body_seconds: float = _option(30.0, "Time that a client has to send the body of a call.")
+    silent_seconds: float = _option(60.0, "A client of events that gives no sign for so long is let go.")
     log_cap: int = _option(64 << 20, "Bytes that are kept of a job's log, half of them from its beginning.")
     retain_days: float = _option(30.0, "Ended jobs are removed after so many days.")
     retain_jobs: int = _option(200_000, "Ended jobs that are kept at most.")
@@ -77,6 +78,7 @@ class Settings:
         for name, rate in (("rate", self.rate_limit), ("failure", self.failure_limit)):
             _require(bool(RATE.fullmatch(rate)), f"--{name}-limit must be such as 100/minute (second, minute, hour, day), or off.")
         _require(0 < self.body_seconds < math.inf, "--body-seconds must be more than 0.")
+        _require(1 <= self.silent_seconds < math.inf, "--silent-seconds must be at least 1.")
         _require(self.log_cap >= 1 << 16, "--log-cap must be at least 65536.")
         # The comparisons fail for nan as well, and a lease or a retention that never ends is none.
         _require(0 <= self.retain_days < math.inf, "--retain-days must be at least 0.")
