@@ -103,4 +103,4 @@ def raw_socket(server: RunningServer, *, auth: Any = None) -> Iterator[RawSocket
         yield opened
     finally:
         connection.close(timeout=0)
-        connection.shutdown()  # what was closed by the server it takes for closed here, too
+        connection.shutdown()  # type: ignore[no-untyped-call]  # what was closed by the server it takes for closed here, too
