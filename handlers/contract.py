@@ -54,7 +54,14 @@ class _Place:
 
     def __truediv__(self, step: str | int) -> _Place:
         escaped = str(step).replace("~", "~0").replace("/", "~1")
-        return _Place(f"{self.address}/{quote(escaped, safe='~')}", self.node[step])
+        try:
+            node = self.node[step]
+        except (LookupError, TypeError):
+            raise ContractError(f"{self}: {step} is missing") from None
+        return _Place(f"{self.address}/{quote(escaped, safe='~')}", node)
+
+    def __str__(self) -> str:
+        return f"openapi/{self.address.removeprefix(_BASE)}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class _Source:
         """The place that a reference within the document leads to."""
         try:
             return self.at(*(step.replace("~1", "/").replace("~0", "~") for step in reference.removeprefix("#/").split("/")))
-        except (KeyError, TypeError):
+        except ContractError:
             raise ContractError(f"{self.file} refers to {reference}, which is not there") from None
 
     def _followed(self, place: _Place) -> _Place:
@@ -115,6 +122,15 @@ class Contract:
     def load(cls) -> Contract:
         """The contracts that ship with this package; read once a process. Raises ContractError."""
         return _load()
+
+    @classmethod
+    def of(cls, *, openapi: Mapping[str, Json], asyncapi: Mapping[str, Json]) -> Contract:
+        """Raises ContractError, whatever is wrong with them."""
+        try:
+            return cls(openapi=openapi, asyncapi=asyncapi)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+            # What stands where something else was to be; its place is not known here.
+            raise ContractError(f"{OPENAPI} and {ASYNCAPI} are not the contracts of a server: {type(error).__name__}: {error}") from error
 
     # What clients send
 
@@ -318,14 +334,14 @@ class Contract:
             yield message["name"], self._checker(self._events.down(messages, key, "payload", "schema")) if has_payload else None
 
     def _read_replies(self) -> Iterator[tuple[str, Checker | None]]:
-        for operation in self.asyncapi["operations"]:
+        for operation in self._events.at("operations").node:
             place = self._events.at("operations", operation)
             for index in range(len(place.node.get("reply", {}).get("messages", ()))):
                 name = self._events.down(place, "reply", "messages", index).node["name"]
                 yield from ((event, self._messages[name]) for event in self._events_of_operation(place))
 
     def _events_of(self, action: str) -> frozenset[str]:
-        places = (self._events.at("operations", operation) for operation in self.asyncapi["operations"])
+        places = (self._events.at("operations", operation) for operation in self._events.at("operations").node)
         return frozenset(event for place in places if place.node["action"] == action for event in self._events_of_operation(place))
 
     def _events_of_operation(self, operation: _Place) -> Iterator[str]:
@@ -411,4 +427,4 @@ def _read(file: str) -> dict[str, Json]:
 
 @cache
 def _load() -> Contract:
-    return Contract(openapi=_read(OPENAPI), asyncapi=_read(ASYNCAPI))
+    return Contract.of(openapi=_read(OPENAPI), asyncapi=_read(ASYNCAPI))

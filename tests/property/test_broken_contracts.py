@@ -1,0 +1,60 @@
+"""Whatever is wrong with a contract is said in one line: never a traceback, wherever a part is missing or another stands in its place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from handlers.agreement import check_agreement
+from handlers.contract import Contract, ContractError
+
+DOCUMENTS = {"openapi": Contract.load().openapi, "asyncapi": Contract.load().asyncapi}
+REPLACEMENTS: list[Any] = [None, True, 5, "text", [], {}, [None], {"$ref": "#/nowhere"}, {"$ref": 5}, {"name": []}]
+
+
+def places(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place of a document but those of its examples, which only tests read."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for step, inner in items:
+        if step not in ("example", "examples"):
+            yield (*place, step)
+            yield from places(inner, (*place, step))
+
+
+PLACES = {name: list(places(document)) for name, document in DOCUMENTS.items()}
+
+
+def changed(document: Any, place: tuple[Any, ...], replacement: Any) -> Any:
+    document = copy.deepcopy(document)
+    parent = document
+    for step in place[:-1]:
+        parent = parent[step]
+    if replacement is ...:
+        del parent[place[-1]]
+    else:
+        parent[place[-1]] = replacement
+    return document
+
+
+def check(name: str, place: tuple[Any, ...], replacement: Any) -> None:
+    try:
+        check_agreement(Contract.of(**{**DOCUMENTS, name: changed(DOCUMENTS[name], place, replacement)}))
+        event("still a contract")
+    except ContractError as error:
+        event("refused")
+        assert str(error) and "\n" not in str(error)
+
+
+@given(st.data(), st.sampled_from([..., *REPLACEMENTS]))
+def test_a_change_anywhere_is_harmless_or_said_in_one_line(data: st.DataObject, replacement: Any) -> None:
+    name = data.draw(st.sampled_from(sorted(DOCUMENTS)))
+    check(name, data.draw(st.sampled_from(PLACES[name])), replacement)
+
+
+@given(st.sampled_from([(name, place) for name in DOCUMENTS for place in PLACES[name] if len(place) <= 2]))
+def test_so_is_a_part_that_is_missing_near_the_top(where: tuple[str, tuple[Any, ...]]) -> None:
+    check(*where, ...)
