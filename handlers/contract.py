@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -99,6 +100,15 @@ class _Source:
         return place
 
 
+@contextmanager
+def _no_contract() -> Iterator[None]:
+    """What stands where something else was to be is a fault of the contract, though its place is not known here. Raises ContractError."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ContractError(f"{OPENAPI} and {ASYNCAPI} are not the contracts of a server: {type(error).__name__}: {error}") from error
+
+
 class Contract:
     """Both contracts. Make it with `load`."""
 
@@ -126,11 +136,8 @@ class Contract:
     @classmethod
     def of(cls, *, openapi: Mapping[str, Json], asyncapi: Mapping[str, Json]) -> Contract:
         """Raises ContractError, whatever is wrong with them."""
-        try:
+        with _no_contract():
             return cls(openapi=openapi, asyncapi=asyncapi)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-            # What stands where something else was to be; its place is not known here.
-            raise ContractError(f"{OPENAPI} and {ASYNCAPI} are not the contracts of a server: {type(error).__name__}: {error}") from error
 
     # What clients send
 
@@ -352,7 +359,8 @@ class Contract:
         schema = self._http.refer("/".join(("#/components/schemas", *steps))).node
         if "enum" not in schema:
             raise ContractError(f"{OPENAPI}: {' '.join(steps)} has no enum")
-        return {value for value in schema["enum"] if value is not None}
+        with _no_contract():
+            return {value for value in schema["enum"] if value is not None}
 
     def _checker(self, schema: _Place) -> Checker:
         if schema.address not in self._compiled:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -21,11 +22,14 @@ from jobs.diagnostics import log_to_stderr
 from jobs.errors import OperatorError, RuncastError
 from jobs.exclusive import hold_worker
 from jobs.settings import Settings
+from jobs.signals import FORCE_SIGNAL
 
 logger = logging.getLogger("runcast.serve")
 
 READY_SECONDS = 30.0
 STOP_API_SECONDS = 10.0
+FORCED_SECONDS = 10.0
+"""For jobs to end that have no grace any more. The worker is killed then; what it leaves is found at the next start."""
 RESTART_SECONDS = 0.2
 FAILING_SECONDS = 5.0
 """A process that ends sooner than this has failed to start; it is started again more and more slowly."""
@@ -33,7 +37,7 @@ SETTINGS, LIFELINE, LISTENER = "RUNCAST_SETTINGS", "RUNCAST_LIFELINE", "RUNCAST_
 
 
 def serve(settings: Settings) -> int:
-    """Until SIGTERM or SIGINT; gives the exit status. Raises OperatorError."""
+    """Until SIGTERM or SIGINT, of which a second one ends jobs at once; gives the exit status. Raises OperatorError."""
     log_to_stderr()
     settings = replace(settings, data_dir=settings.data_dir.absolute())
     with listen(settings) as listener:
@@ -120,19 +124,18 @@ class Part:
         self._process = None
         logger.warning("The %s ended (%s); starting it again in %.1f s.", self.name, status, wait)
 
-    def ask_to_stop(self) -> None:
+    def ask_to_stop(self, signum: int = signal.SIGTERM) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(signum)
 
-    def wait(self, seconds: float | None) -> None:
-        if self._process is None:
-            return
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            logger.warning("The %s did not stop in time; killing it.", self.name)
-            self._process.kill()
-            self._process.wait()
+    def wait(self, until: Callable[[], float]) -> None:
+        """Until it has ended, or is killed at the time (monotonic) that `until` gives, which may change meanwhile."""
+        while self._process is not None and self._process.poll() is None:
+            if time.monotonic() > until():
+                logger.warning("The %s did not stop in time; killing it.", self.name)
+                self._process.kill()
+                self._process.wait()
+            time.sleep(0.01)
 
 
 class Server:
@@ -140,6 +143,7 @@ class Server:
         self._settings = settings
         self._listener = listener
         self._stop_signal: int | None = None
+        self._patience = math.inf  # until when the worker is waited for
         # Our children hold one end; it closes when we die, however we die.
         self._lifeline, self._lifeline_ours = os.pipe()
         self._api = Part("API", self._start_api)
@@ -166,6 +170,11 @@ class Server:
             self._stop_parts()
 
     def _stop(self, signum: int, _frame: object) -> None:
+        # A terminal that closes may send its signal twice.
+        if self._stop_signal is not None and signum != signal.SIGHUP and math.isinf(self._patience):
+            self._patience = time.monotonic() + FORCED_SECONDS
+            if self._worker is not None:
+                self._worker.ask_to_stop(FORCE_SIGNAL)
         self._stop_signal = signum
 
     def _start(self) -> bool:
@@ -207,12 +216,13 @@ class Server:
         print(f"runcast is ready at {url} (docs: {url}/api/docs, admin token: {where})", flush=True)
 
     def _stop_parts(self) -> None:
-        """The worker first: clients shall see how their jobs end."""
+        """The worker first: clients shall see how their jobs end. A second signal ends those at once."""
         if self._worker is not None:
-            self._worker.ask_to_stop()
-            self._worker.wait(None)
+            self._worker.ask_to_stop(signal.SIGTERM if math.isinf(self._patience) else FORCE_SIGNAL)
+            self._worker.wait(lambda: self._patience)
         self._api.ask_to_stop()
-        self._api.wait(STOP_API_SECONDS)
+        deadline = time.monotonic() + STOP_API_SECONDS
+        self._api.wait(lambda: deadline)
 
     # -- starting the parts -------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from jobs.leases import Held, Lease, Leases
 from jobs.process import Identity, end_strays
 from jobs.retention import Retention
 from jobs.settings import Settings
+from jobs.signals import FORCE_SIGNAL, OURS, STOP_SIGNALS
 
 logger = logging.getLogger("runcast.worker")
 
@@ -36,7 +37,6 @@ CLAIM_SECONDS = 1.0
 HEARTBEAT_SECONDS = 4.0
 SWEEP_SECONDS = 1.0
 RETENTION_SECONDS = 10.0
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -60,6 +60,7 @@ class Dispatcher:
             log_cap=settings.log_cap,
         )
         self._stopping = False
+        self._forced = False
         self._abandoned = False
         self._claiming = Duty(CLAIM_SECONDS, self._claim)
         self._forgetting = Duty(RETENTION_SECONDS, self._forget_old)
@@ -72,21 +73,34 @@ class Dispatcher:
         """Until told to stop; then, unless jobs are to be kept, until the running ones have ended."""
         for signum in STOP_SIGNALS:
             signal.signal(signum, self._stop)
+        signal.signal(FORCE_SIGNAL, self._force)
         # Whoever forked us held them back until now.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
         self._insist(self._register)
         while not self._stopping and not self._abandoned:
             self._tick()
         if self._abandoned:
             return
         if not self._settings.keep_jobs:
-            self._insist(lambda: self._leases.cancel_all(self._settings.worker_id))
-            while not self._abandoned and self._running():
-                self._tick()
+            self._end_jobs()
         self._insist(lambda: self._leases.worker_gone(self._settings.worker_id))
 
     def _stop(self, _signum: int, _frame: object) -> None:
         self._stopping = True
+
+    def _force(self, _signum: int, _frame: object) -> None:
+        self._stopping = self._forced = True
+
+    def _end_jobs(self) -> None:
+        forced = self._forced
+        self._insist(lambda: self._leases.cancel_all(self._settings.worker_id, force=forced))
+        if (count := self._running()) and not forced:
+            logger.warning("Stopping: what runs (%d) has its grace to end; a second signal ends it at once.", count)
+        while not self._abandoned and self._running():
+            if self._forced and not forced:
+                forced = True
+                self._insist(lambda: self._leases.cancel_all(self._settings.worker_id, force=True))
+            self._tick()
 
     def _tick(self) -> None:
         readable, _, _ = select.select([self._channel], [], [], POLL_SECONDS)

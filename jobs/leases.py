@@ -148,12 +148,14 @@ class Leases:
 
         return self.database.write(work)
 
-    def cancel_all(self, worker_id: str) -> None:
-        """Ask every running job of a worker to end, because the server stops."""
-        values = {
+    def cancel_all(self, worker_id: str, *, force: bool = False) -> None:
+        """Ask every running job of a worker to end, because the server stops; with `force`, without its grace."""
+        values: dict[str, Any] = {
             "cancel_requested_at": func.coalesce(jobs.c.cancel_requested_at, now_ms()),
             "cancel_reason": func.coalesce(jobs.c.cancel_reason, Reason.SERVER_SHUTDOWN.value),
         }
+        if force:
+            values["cancel_forced"] = True
         query = update(jobs).where(jobs.c.worker_id == worker_id, in_status(jobs, Status.RUNNING)).values(**values)
         self.database.write(lambda connection: connection.execute(query))
 

@@ -24,12 +24,13 @@ from dataclasses import dataclass
 
 from jobs.database import Database
 from jobs.diagnostics import log_to_stderr
-from jobs.dispatcher import STOP_SIGNALS, Dispatcher
+from jobs.dispatcher import Dispatcher
 from jobs.errors import LeaseLost, OperatorError, Unavailable
 from jobs.fault_points import reached
 from jobs.leases import Lease
 from jobs.recipes import Recipes
 from jobs.settings import Settings
+from jobs.signals import FORCE_SIGNAL, OURS, STOP_SIGNALS
 from jobs.supervisor import rehearse, supervise
 
 logger = logging.getLogger("runcast.worker")
@@ -52,8 +53,10 @@ class Supervisor:
 
 
 def run(settings: Settings, *, lifeline: int | None = None) -> int:
-    """Until SIGTERM or SIGINT; gives the exit status. `lifeline` is a pipe whose end means that whoever started us is gone. Raises
-    OperatorError."""
+    """Until SIGTERM or SIGINT, of which a second one ends jobs at once; gives the exit status. Raises OperatorError.
+
+    `lifeline` is a pipe whose end means that whoever started us is gone.
+    """
     recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
     database = Database(settings.url, busy_seconds=BUSY_SECONDS)
     try:
@@ -75,6 +78,7 @@ class Worker:
         self._channel: socket.socket | None = None
         self._dispatcher = 0
         self._stopping = False
+        self._forced = False
         self._selector = selectors.DefaultSelector()
         self._received = b""
         self._supervisors: list[Supervisor] = []
@@ -87,6 +91,7 @@ class Worker:
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         for signum in STOP_SIGNALS:
             signal.signal(signum, self._stop)
+        signal.signal(FORCE_SIGNAL, self._force)
         signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._drain_wakeup)
         if self._lifeline is not None:
@@ -101,9 +106,18 @@ class Worker:
         return 0
 
     def _stop(self, *_: object) -> None:
+        # Under a server it is the server that counts: besides what it passes on, we may get what was sent to it.
+        self._forced = self._forced or (self._stopping and self._lifeline is None)
         self._stopping = True
+        self._tell_to_stop()
+
+    def _force(self, *_: object) -> None:
+        self._stopping = self._forced = True
+        self._tell_to_stop()
+
+    def _tell_to_stop(self) -> None:
         if self._dispatcher:
-            os.kill(self._dispatcher, signal.SIGTERM)
+            os.kill(self._dispatcher, FORCE_SIGNAL if self._forced else signal.SIGTERM)
 
     def _let_go(self) -> None:
         """Whoever started us was killed: leave the jobs as they are; the next start finds them."""
@@ -119,15 +133,15 @@ class Worker:
     def _start_dispatcher(self) -> None:
         ours, theirs = socket.socketpair()
         # A stop that comes meanwhile waits: before the fork there is nobody to be told, and right after it the child could not understand.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, OURS)
         self._dispatcher = self._fork(lambda: self._dispatch(theirs), keep=theirs, drop=ours)
         theirs.close()
         self._channel = ours
         self._received = b""
         self._selector.register(ours, selectors.EVENT_READ, self._hear)
         if self._stopping:
-            self._stop()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            self._tell_to_stop()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
 
     def _dispatch(self, channel: socket.socket) -> None:
         def hand_over(lease: Lease) -> None:
@@ -259,7 +273,7 @@ class Worker:
 
     def _become_child(self, keep: socket.socket | None, drop: socket.socket | None) -> None:
         signal.set_wakeup_fd(-1)
-        for signum in (*STOP_SIGNALS, signal.SIGCHLD):
+        for signum in (*OURS, signal.SIGCHLD):
             signal.signal(signum, signal.SIG_DFL)
         self._selector.close()
         self._wakeup.close()

@@ -1,0 +1,99 @@
+"""How long a stop takes is the operator's choice: the first signal leaves jobs their grace, a second one ends them at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import psutil
+import pytest
+
+from support.programs import processes_of, program
+from support.server import TASKS, RunningServer, command, task_submission
+from support.waiting import eventually
+
+WAITS = "Stopping: what runs (1) has its grace to end; a second signal ends it at once."
+GRACE_SECONDS = 30  # of the task `patient`
+
+
+def stubborn(server: RunningServer) -> str:
+    """A job that does not obey, and has long to do it."""
+    job_id = str(server.submit(task_submission("patient", script=program("ignores_sigterm")))["id"])
+    server.wait_for_log(job_id, "ready")
+    return job_id
+
+
+def stored(server: RunningServer, query: str) -> tuple[object, ...]:
+    """What the store says, also when nobody serves it any more."""
+    with closing(sqlite3.connect(server.folder / "data" / "runcast.db")) as connection:
+        return tuple(connection.execute(query).fetchone())
+
+
+@pytest.mark.parametrize(("first", "second"), [(signal.SIGINT, signal.SIGINT), (signal.SIGHUP, signal.SIGTERM)])
+def test_a_second_signal_ends_the_jobs_of_a_server_at_once(
+    first: signal.Signals, second: signal.Signals, make_server: Callable[..., RunningServer]
+) -> None:
+    server = make_server(slots=1)
+    job_id = stubborn(server)
+    server.session.close()
+    os.kill(server.pid, first)
+    eventually(lambda: WAITS in server.output, "it says what it waits for")
+    assert processes_of(job_id), "the job has its grace"
+    begun = time.monotonic()
+    os.kill(server.pid, second)
+    assert server.process.wait(15) == 0
+    assert time.monotonic() - begun < GRACE_SECONDS / 3
+    assert processes_of(job_id) == []
+    assert stored(server, "SELECT status, reason FROM jobs") == ("cancelled", "server_shutdown")
+
+
+def test_one_signal_that_reaches_every_process_is_one(make_server: Callable[..., RunningServer]) -> None:
+    """As from what stops services, or from a terminal that closes, which sends its own twice."""
+    server = make_server(slots=1, lease_seconds=1)
+    job_id = stubborn(server)
+    server.session.close()
+    worker_main = server.part("worker")
+    leading = os.getsid(worker_main.pid)
+    ours = [worker_main, *(child for child in worker_main.children() if os.getsid(child.pid) == leading)]
+    for process in (psutil.Process(server.pid), psutil.Process(server.pid), *ours):
+        process.send_signal(signal.SIGHUP if process.pid == server.pid else signal.SIGTERM)
+    eventually(lambda: WAITS in server.output, "it stops")
+    before = stored(server, "SELECT heartbeat_at FROM workers")
+    eventually(lambda: stored(server, "SELECT heartbeat_at FROM workers") > before, "the dispatcher has heard all of them")
+    assert stored(server, "SELECT cancel_forced FROM jobs") == (0,)
+    assert processes_of(job_id), "the job still has its grace"
+    assert server.stop(signum=signal.SIGINT) == 0
+
+
+def test_a_worker_by_itself_counts_too(make_server: Callable[..., RunningServer]) -> None:
+    server = make_server(slots=1, no_worker=True)
+    with worker(server) as process:
+        job_id = stubborn(server)
+        # Ctrl-C is for the whole foreground: the worker, and its dispatcher.
+        os.killpg(process.pid, signal.SIGINT)
+        eventually(lambda: WAITS in (server.folder / "worker").read_text(), "it says what it waits for")
+        assert processes_of(job_id), "the job has its grace"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(15) == 0
+    assert server.job(job_id)["reason"] == "server_shutdown"
+    assert processes_of(job_id) == []
+
+
+@contextmanager
+def worker(server: RunningServer) -> Iterator[subprocess.Popen[bytes]]:
+    """In a process group of its own, as a shell would start it."""
+    line = command("worker", data_dir=server.folder / "data", tasks=TASKS, slots=1)
+    with (server.folder / "worker").open("ab") as output:
+        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            for _ in range(2):
+                process.terminate()
+            process.wait(20)
