@@ -61,7 +61,9 @@ def _bad_value(error: click.BadParameter) -> str:
     """One line, which names the variable that the value is from: one that was set long ago is easily overlooked."""
     message = " ".join(error.format_message().split())
     source = error.ctx.get_parameter_source(error.param.name) if error.ctx and error.param and error.param.name else None
-    return f"{error.param.envvar}: {message}" if error.param and source is ParameterSource.ENVIRONMENT else message
+    # A variable that cannot even be taken apart has no source yet.
+    from_variable = source is ParameterSource.ENVIRONMENT or (source is None and error.ctx is not None)
+    return f"{error.param.envvar}: {message}" if error.param and error.param.envvar and from_variable else message
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -30,7 +30,8 @@ class _Words(click.types.StringParamType):
     envvar_list_splitter = ","
 
     def split_envvar_value(self, rv: str) -> list[str]:
-        return [word.strip() for word in rv.split(",") if word.strip()]
+        words = [word.strip() for word in rv.split(",") if word.strip()]
+        return words or self.fail(f"{rv!r} names nothing.")  # else it would count as not given
 
 
 def settings_options(*, leave_out: Iterable[str] = ()) -> Callable[[Command], Command]:

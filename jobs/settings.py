@@ -21,6 +21,7 @@ from jobs.errors import OperatorError
 ENV_PREFIX = "RUNCAST_"
 OFF = "off"
 RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)|off")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a queue, as in openapi/jobs.yaml
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -86,6 +87,8 @@ class Settings:
         _require(self.retain_bytes >= 0, "--retain-bytes must be at least 0.")
         _require(1 <= self.lease_seconds < math.inf, "--lease-seconds must be at least 1.")
         _require(bool(self.queue), "--queue needs a name.")
+        for name in self.queue:
+            _require(bool(_NAME.fullmatch(name)), f"--queue: {name!r} is not letters, digits, '_', '-' and '.', at most 100 of them.")
         _require(self.url.startswith("sqlite:"), "--database-url: this version keeps jobs in SQLite only (sqlite:///PATH).")
         _require(
             self.host in LOOPBACK or bool(self.allow_host),

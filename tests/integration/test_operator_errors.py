@@ -79,6 +79,9 @@ MISTAKES: dict[str, Mistake] = {
     "no slots": Mistake(lambda _: {"slots": 0}, ("--slots",)),
     "a port that there cannot be": Mistake(lambda _: {"port": 70000}, ("--port",)),
     "a number that is none": Mistake(lambda _: {"slots": "many"}, ("--slots", "many")),
+    "a variable with nothing but a comma": Mistake(lambda _: {}, ("RUNCAST_QUEUE", "','"), environment={"RUNCAST_QUEUE": ","}),
+    "a queue without a name": Mistake(lambda _: {"queue": ""}, ("--queue",)),
+    "two queues as one": Mistake(lambda _: {"queue": "a,b"}, ("--queue", "a,b")),
     "a variable that makes no sense": Mistake(lambda _: {}, ("slots", "many"), environment={"RUNCAST_SLOTS": "many"}),
 }
 
