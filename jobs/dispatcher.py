@@ -24,7 +24,7 @@ from jobs.errors import Unavailable
 from jobs.fault_points import reached
 from jobs.feed import open_feed
 from jobs.leases import Held, Lease, Leases
-from jobs.process import Identity, end_strays
+from jobs.process import Identity, boot_id, end_strays, pid_namespace
 from jobs.retention import Retention
 from jobs.settings import Settings
 from jobs.signals import FORCE_SIGNAL, OURS, STOP_SIGNALS
@@ -37,6 +37,8 @@ CLAIM_SECONDS = 1.0
 HEARTBEAT_SECONDS = 4.0
 SWEEP_SECONDS = 1.0
 RETENTION_SECONDS = 10.0
+UNTAKEN_SECONDS = 3.0
+"""A lease is taken within milliseconds of its claim, if the process that was to take it has not died; one that is late takes it no more."""
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -211,10 +213,13 @@ class LeaseWatch:
             heartbeat, silence = before.get((held.job_id, held.lease), (None, 0.0))
             silence = silence + passed if heartbeat == held.heartbeat else 0.0
             self._silent[held.job_id, held.lease] = (held.heartbeat, silence)
-            if _known_dead(held) or silence > self._lease_seconds:
+            if _known_dead(held) or silence > self._patience(held):
                 _end_supervisor(held)
                 lost.append(held)
         return lost
+
+    def _patience(self, held: Held) -> float:
+        return self._lease_seconds if held.supervisor is not None else min(self._lease_seconds, UNTAKEN_SECONDS)
 
     def forget(self) -> None:
         """The store took no writes, so nobody could give a sign: all silence counts from now."""
@@ -240,5 +245,5 @@ def _end_supervisor(held: Held) -> None:
 
 
 def host_id() -> str:
-    """What tells this machine from others: a pid only means something here."""
-    return socket.gethostname()
+    """Where a pid means what it means here: on this machine since it was started, whatever it is called, and in this container."""
+    return f"{boot_id()}{pid_namespace()}"

@@ -108,6 +108,12 @@ def boot_id() -> str:
     return str(round(psutil.boot_time()))
 
 
+@cache
+def pid_namespace() -> str:
+    """What tells the pids of one container from those of another, on one machine; empty where there is no such thing."""
+    return str(Path("/proc/self/ns/pid").readlink()) if _LINUX else ""
+
+
 def become_subreaper() -> bool:
     """Makes orphans among this process's descendants its children. False where the system cannot."""
     return _LINUX and _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1)) == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from jobs.fault_points import VARIABLE
 from support.programs import processes_of, program, runs
 from support.server import RunningServer, start_server, task_submission
 from support.waiting import eventually
@@ -263,6 +264,22 @@ def test_a_lost_supervisor_while_no_worker_watches(make_server: MakeServer, tmp_
     job = second.wait(job_id)
     assert (job["status"], job["reason"]) == ("failed", "worker_lost")
     assert processes_of(job_id) == []
+
+
+def test_a_claim_that_nobody_took_is_given_up_long_before_a_lease(make_server: MakeServer, tmp_path: Path) -> None:
+    """Nothing was started under it, so that nothing is to be waited for."""
+    points = tmp_path / "points"
+    points.mkdir()
+    server = make_server(slots=2, lease_seconds=600, environment={VARIABLE: str(points)})
+    server.allowed_errors += LOSSES
+    for point in ("claim.committed", "start.received"):  # the dispatcher dies, or the supervisor before it has taken the lease
+        (points / point).touch()
+    job_ids = [server.shell(program("appends_line", tmp_path / f"starts-{number}")) for number in range(3)]
+    for number, job_id in enumerate(job_ids):
+        job = server.wait(job_id)
+        assert (job["status"], job["attempt"]) == ("completed", 1)
+        assert len((tmp_path / f"starts-{number}").read_text().splitlines()) == 1, "it was started more than once"
+    assert list(points.iterdir()) == [], "both have died"
 
 
 # -- stopping -------------------------------------------------------------------------------------------------------------

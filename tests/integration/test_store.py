@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from jobs.leases import Lease, Leases, Outcome
 from jobs.logs import Logs, LogWriter, cut
 from jobs.model import ENDED, TRANSITIONS, JobType, LogChunk, Reason, Status, Stream, Submission, WaitingFor
 from jobs.overview import JobFilter
-from jobs.process import Identity
+from jobs.process import Identity, boot_id
 from jobs.retention import Retention
 from jobs.schema import jobs, log_chunks, metadata
 from jobs.store import IdempotencyKey, NewJob, Store, transition
@@ -373,7 +374,7 @@ def test_a_job_that_was_claimed_but_never_started_does_not_lose_an_attempt(house
     assert house.store.get(job_id).attempt == 1
     watch = LeaseWatch(10)
     assert watch.lost(house.leases.held()) == [], "a worker that has just claimed it may be about to start it"
-    for _ in range(10):
+    for _ in range(3):
         clock.now += 1
         assert watch.lost(house.leases.held()) == []
     clock.now += 1
@@ -438,8 +439,7 @@ def test_signs_of_life_keep_a_lease_and_a_dead_supervisor_is_known_at_once(house
 
 
 def test_time_in_which_nobody_could_give_a_sign_does_not_count(house: House, clock: Clock) -> None:
-    house.submit()
-    house.claim()
+    house.set(house.running().job_id, host="elsewhere")
     watch = LeaseWatch(10)
     for _ in range(2):
         # The watcher itself was held up: by a locked store, or because the machine slept.
@@ -455,12 +455,22 @@ def test_time_in_which_nobody_could_give_a_sign_does_not_count(house: House, clo
     assert len(watch.lost(house.leases.held())) == 1
 
 
+def test_a_machine_that_got_another_name_still_knows_its_supervisors(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = house.running()
+    house.set(lease.job_id, supervisor={**Identity.of(1).__dict__, "start_time": -1.0})
+    monkeypatch.setattr("socket.gethostname", lambda: "renamed")
+    assert [held.job_id for held in LeaseWatch(60).lost(house.leases.held())] == [lease.job_id]
+
+
 def test_a_recycled_pid_is_no_sign_of_life(house: House) -> None:
     lease = house.running()
     own = Identity.of(1)
     for other in ({**own.__dict__, "start_time": own.start_time + 1}, {**own.__dict__, "boot_id": "another"}):
         house.set(lease.job_id, supervisor=other)
         assert [held.job_id for held in LeaseWatch(60).lost(house.leases.held())] == [lease.job_id]
+    for machine in (boot_id(), f"{boot_id()}pid:[1]", socket.gethostname()):
+        house.set(lease.job_id, supervisor=own.__dict__, host=machine)
+        assert LeaseWatch(60).lost(house.leases.held()) == [], "nor does a pid of another container, on the same machine"
     house.set(lease.job_id, supervisor=own.__dict__, host="elsewhere")
     assert LeaseWatch(60).lost(house.leases.held()) == [], "a pid of another machine says nothing here"
 
