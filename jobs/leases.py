@@ -235,6 +235,7 @@ _ANEW: Mapping[str, Any] = {
     "result": None,
     "cancel_requested_at": None,
     "cancel_reason": None,
+    "cancel_forced": False,
 }
 """What an attempt that was lost said of itself is no longer true, nor what a stopping server wanted of it."""
 

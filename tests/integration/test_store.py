@@ -392,12 +392,12 @@ def test_a_job_that_was_claimed_but_never_started_does_not_lose_an_attempt(house
 def test_a_job_that_was_never_started_outlasts_a_stop_but_no_cancel(house: House) -> None:
     stopped, cancelled = house.submit(), house.submit()
     house.claim()
-    house.leases.cancel_all("w")
+    house.leases.cancel_all("w", force=True)
     house.store.request_cancel(cancelled, by="tester", force=False)
     losses = {held.job_id: house.leases.lose(held) for held in house.leases.held()}
     assert losses == {stopped: Status.PENDING, cancelled: Status.CANCELLED}
     job = house.store.get(stopped)
-    assert (job.cancel_requested_at, job.attempt) == (None, 0)
+    assert (job.cancel_requested_at, job.cancel_forced, job.attempt) == (None, False, 0)
     (again,) = house.claim()
     assert house.leases.take(again, supervisor=SUPERVISOR) and house.leases.cancel_request(again) is None
     assert "before it was started" in house.store.events(cancelled)[-1].cause

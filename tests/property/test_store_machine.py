@@ -75,6 +75,8 @@ class ModelJob:
     writer: LogWriter | None = None
     taken: bool = False
     cancelled: bool = False
+    asked: bool = False
+    """By a client, and not by a server that stops."""
     forced: bool = False
     deleted: bool = False
     percent: float | None = None
@@ -204,6 +206,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _cancelled(self, job: ModelJob, *, force: bool) -> None:
         if job.ended:
             return
+        job.asked = True
         job.cancelled, job.forced = True, job.forced or force
         if job.status is Status.PENDING:
             job.move(Status.CANCELLED)
@@ -276,12 +279,12 @@ class StoreMachine(RuleBasedStateMachine):
                 assert not (mate.status is Status.PENDING and mate.id < job.id and same_queue), "out of order"
 
     @precondition(lambda self: len(self.running) > 2)
-    @rule(worker=st.sampled_from(sorted(WORKERS)))
-    def stop(self, worker: str) -> None:
-        self.leases.cancel_all(worker)
+    @rule(worker=st.sampled_from(sorted(WORKERS)), force=st.booleans())
+    def stop(self, worker: str, force: bool) -> None:
+        self.leases.cancel_all(worker, force=force)
         for job in self.running:
             if self.worker_of[job.id] == worker:
-                job.cancelled = True
+                job.cancelled, job.forced = True, job.forced or force
 
     @precondition(lambda self: self.running)
     @rule(pick=picks)
@@ -291,11 +294,12 @@ class StoreMachine(RuleBasedStateMachine):
         (held,) = [held for held in self.leases.held() if held.job_id == job.id]
         assert job.lease is not None and held.lease == job.lease.word
         self.stale.append(job.lease)
-        if job.cancelled:
+        if job.cancelled and (job.taken or job.asked):
             target = Status.CANCELLED
         else:
             target = Status.PENDING if not job.taken or job.attempt < job.of("max_attempts", 1) else Status.FAILED
         if target is Status.PENDING:
+            job.cancelled = job.forced = False  # a server that stops asks for no end of what it never started
             job.attempt -= not job.taken
             job.percent = None
         assert self.leases.lose(held) is target
