@@ -51,7 +51,7 @@ from handlers.problems import PREFIX, headers, kind_of, problem
 from handlers.rates import Rate
 from handlers.representations import Answer
 from handlers.sockets import Refused, Sockets, payload_of
-from handlers.websocket import WebSockets, WholeSends, Wsgi
+from handlers.websocket import WebSockets, WholeSends, Wsgi, has_left
 from jobs import errors
 from jobs.bootstrap import make_service
 from jobs.errors import Fault, InvalidRequest, RuncastError
@@ -191,22 +191,26 @@ class HandlerResolver(Resolver):  # type: ignore[misc]
                 given["address"] = Address(flask.request.host, flask.request.is_secure, flask.request.script_root)
             answer = function(self._service, **given)
             if isinstance(answer.body, Iterator):
-                answer = replace(answer, body=while_good(answer.body, self._service.tokens, arguments["token_info"]["caller"]))
+                line = flask.request.environ.get("gunicorn.socket")
+                answer = replace(answer, body=while_good(answer.body, self._service.tokens, arguments["token_info"]["caller"], line))
             return to_response(answer)
 
         header_arguments = [(name, name.lower().replace("-", "_")) for name in operation.header_parameters]
         return handle
 
 
-def while_good(parts: Iterator[bytes], tokens: Tokens, caller: Caller) -> Iterator[bytes]:
-    """A stream that may last as long as a job, and ends with the token that asked for it."""
+def while_good(parts: Iterator[bytes], tokens: Tokens, caller: Caller, line: Any) -> Iterator[bytes]:
+    """A stream that may last as long as a job, and ends with the token that asked for it, or when the client has left."""
     for part in parts:
+        if not part and has_left(line):
+            return
         try:
             tokens.check(caller)
         except errors.Unauthenticated as error:
             yield f"[runcast: {error}]\n".encode()
             return
-        yield part
+        if part:
+            yield part
 
 
 def to_response(answer: Answer) -> flask.Response:

@@ -5,6 +5,7 @@ Knows no event and no client; `app.py` puts it around and into Socket.IO.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterable
 from socket import SHUT_RDWR
 from typing import Any, NoReturn
@@ -12,10 +13,13 @@ from typing import Any, NoReturn
 import simple_websocket  # type: ignore[import-untyped]
 from engineio.async_drivers.gevent import WebSocketWSGI
 from gevent.lock import RLock
+from gevent.monkey import get_original
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 MESSAGE_BYTES = 1 << 20
+poll = get_original("select", "poll")  # gevent's own knows no end of a connection
+POLLRDHUP = getattr(select, "POLLRDHUP", select.POLLHUP)
 SILENT = "runcast.silent_seconds"
 """A connection that neither takes nor gives anything for so long is closed; Socket.IO's pings come more often."""
 
@@ -57,6 +61,15 @@ class WholeSocket:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
+
+
+def has_left(line: Any) -> bool:
+    """Whether a client has closed its end of a connection that nothing is read from any more, or sent to."""
+    if line is None or line.fileno() < 0:
+        return False
+    look = poll()
+    look.register(line.fileno(), POLLRDHUP)
+    return bool(look.poll(0))
 
 
 class WebSocket(simple_websocket.Server):  # type: ignore[misc]

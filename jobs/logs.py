@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select
 
 from jobs.database import Database
 from jobs.errors import JobNotFound
@@ -37,12 +37,15 @@ class Logs:
 
     def state(self, job_id: str) -> LogState:
         """Raises JobNotFound."""
-        query = select(jobs.c.log_lines, jobs.c.dropped_first, jobs.c.dropped_last, jobs.c.status).where(jobs.c.id == job_id)
-        row = self.database.read(lambda connection: connection.execute(query).one_or_none())
-        if row is None:
+        states = self.states([job_id])
+        if not states:
             raise JobNotFound(job_id)
-        dropped = None if row.dropped_first is None else (row.dropped_first, row.dropped_last)
-        return LogState(row.log_lines, dropped, Status(row.status) in ENDED)
+        return states[job_id]
+
+    def states(self, job_ids: Sequence[str]) -> dict[str, LogState]:
+        """Those of the jobs that are there."""
+        rows = self.database.read(lambda connection: connection.execute(_STATES, {"job_ids": job_ids}).all())
+        return {row.id: _to_state(row) for row in rows}
 
     def chunks(self, job_id: str, *, after_seq: int = 0, max_bytes: int = 1 << 20, stream: Stream | None = None) -> list[LogChunk]:
         """The chunks (of one stream, if it is given) that hold the lines after `after_seq`, cut to those lines, up to about `max_bytes`."""
@@ -67,6 +70,16 @@ class Logs:
                 return int(first_seq - 1 + lines - count)
             count -= lines
         return 0
+
+
+_STATES = select(jobs.c.id, jobs.c.log_lines, jobs.c.dropped_first, jobs.c.dropped_last, jobs.c.status).where(
+    jobs.c.id.in_(bindparam("job_ids", expanding=True))
+)
+
+
+def _to_state(row: Any) -> LogState:
+    dropped = None if row.dropped_first is None else (row.dropped_first, row.dropped_last)
+    return LogState(row.log_lines, dropped, Status(row.status) in ENDED)
 
 
 def _of(job_id: str, stream: Stream | None) -> list[ColumnElement[bool]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.clock import now_ms
 from jobs.errors import JobNotFound, TemplateNotFound, Unavailable
 from jobs.fence import Workspace
+from jobs.following import Following
 from jobs.logs import Logs
 from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, Submission, Worker
 from jobs.overview import JobCounts, JobFilter
@@ -22,6 +23,7 @@ from jobs.templates import Template, TemplateCatalog, load_templates
 from jobs.tokens import Tokens
 
 RAW_BYTES = 1 << 20
+LOOK_SECONDS = 2.0
 PAGE_BYTES = 4 << 20
 """A page of very long lines ends here, before its limit."""
 
@@ -70,6 +72,7 @@ class Service:
         self._max_pending = max_pending
         self._quotas = quotas
         self._newest = (-1, 0)
+        self._following = Following(logs)
 
     # -- jobs -------------------------------------------------------------------------------------------------------------
 
@@ -146,31 +149,39 @@ class Service:
         return LogPage(lines, seq + 1, state.complete and seq >= state.lines, state.dropped)
 
     def raw_log(self, job_id: str, *, after_seq: int, tail: int | None, stream: Stream | None, follow: bool) -> Iterator[bytes]:
-        """The log as it was written; with `follow`, until the job ends. Raises JobNotFound before the first byte."""
+        """The log as it was written; with `follow`, until the job ends. Raises JobNotFound before the first byte.
+
+        While there is nothing new to follow, an empty piece comes now and then: for whoever reads to see whether it is still wanted.
+        """
         self._store.get(job_id)
         lines = self._logs.state(job_id).lines
         seq = self._logs.tail(job_id, tail, stream=stream) if tail else after_seq
-        return self._raw_log(job_id, seq, stream, until=None if follow else lines)
+        return self._follow(job_id, seq, stream) if follow else self._stored(job_id, seq, stream, until=lines)
 
-    def _raw_log(self, job_id: str, seq: int, stream: Stream | None, *, until: int | None) -> Iterator[bytes]:
-        """`until` is the last line that was there when the log was asked for; None follows the job to its end."""
-        while until is None or seq < until:
-            seen = self._changes.version
-            try:
-                state = self._logs.state(job_id)
-            except JobNotFound:  # deleted while it was read
-                return
-            chunks = self._logs.chunks(job_id, after_seq=seq, max_bytes=RAW_BYTES)
+    def _stored(self, job_id: str, seq: int, stream: Stream | None, *, until: int) -> Generator[bytes, None, int]:
+        """What follows line `seq`, to line `until` at least, unless the job is removed meanwhile; gives the number of the last line."""
+        while seq < until and (chunks := self._logs.chunks(job_id, after_seq=seq, max_bytes=RAW_BYTES)):
             for chunk in chunks:
-                if chunk.first_seq > seq + 1:
-                    yield _gap(seq + 1, chunk.first_seq - 1)
+                yield from _raw(chunk, seq, stream)
                 seq = chunk.next_seq - 1
-                if stream is None or chunk.stream is stream:
-                    yield chunk.data
-            if not chunks and (state.complete or until is not None):
-                return
-            if not chunks:
-                self._changes.wait(seen, 60)
+        return seq
+
+    def _follow(self, job_id: str, seq: int, stream: Stream | None) -> Iterator[bytes]:
+        looked = time.monotonic()
+        with self._following.job(job_id):
+            while True:
+                version = self._changes.version
+                try:
+                    state = self._following.state(job_id, version=version)
+                except JobNotFound:  # removed while it was read
+                    return
+                seq = yield from self._stored(job_id, seq, stream, until=state.lines)
+                if state.complete:
+                    return
+                self._changes.wait(version, LOOK_SECONDS)
+                if time.monotonic() >= looked + LOOK_SECONDS:
+                    looked = time.monotonic()
+                    yield b""
 
     # -- the rest ---------------------------------------------------------------------------------------------------------
 
@@ -212,6 +223,14 @@ def _take_lines(chunk: LogChunk, lines: list[LogLine], *, limit: int, last: int)
         lines.append(LogLine(seq, chunk.at, chunk.stream, text))
         last = seq
     return last
+
+
+def _raw(chunk: LogChunk, seq: int, stream: Stream | None) -> Iterator[bytes]:
+    """A chunk after line `seq`, and what is to be said of lines that are gone in between."""
+    if chunk.first_seq > seq + 1:
+        yield _gap(seq + 1, chunk.first_seq - 1)
+    if stream is None or chunk.stream is stream:
+        yield chunk.data
 
 
 def _gap(first: int, last: int) -> bytes:

@@ -1,0 +1,148 @@
+"""Who follows a raw log gets all of it, costs nothing while there is nothing new, and is let go when it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from jobs.database import Database
+from jobs.following import Following
+from jobs.leases import Leases, Outcome
+from jobs.logs import Logs, LogState, LogWriter
+from jobs.model import JobType, LogChunk, Status, Stream, Submission
+from jobs.service import Service
+from jobs.store import NewJob, Store
+from support.server import RunningServer
+from support.waiting import eventually
+
+
+@contextmanager
+def following(server: RunningServer, job_id: str, *, token: str | None = None) -> Iterator[requests.Response]:
+    """A connection of its own, on which the log comes."""
+    headers = {"Accept": "text/plain", "Authorization": f"Bearer {token or server.token}"}
+    url = f"{server.url}/api/jobs/{job_id}/log?follow=true"
+    with requests.Session() as session, session.get(url, headers=headers, stream=True, timeout=30) as answer:
+        yield answer
+
+
+def abandoned(server: RunningServer) -> list[object]:
+    """Connections whose client has gone, and which the server still holds."""
+    (api,) = server.part("api").children()
+    return [line for line in psutil.Process(api.pid).net_connections() if line.status == psutil.CONN_CLOSE_WAIT]
+
+
+def test_a_follower_that_leaves_a_silent_job_is_let_go(server: RunningServer) -> None:
+    job_id = server.shell("echo begun; exec sleep 60")
+    with following(server, job_id) as answer:
+        assert next(answer.iter_content(None)) == b"begun\n"
+    eventually(lambda: abandoned(server), "the server has not noticed yet")
+    eventually(lambda: not abandoned(server), "it lets go although nothing more is said")
+    assert server.job(job_id)["status"] == "running"
+    server.call("POST", f"/jobs/{job_id}/cancel")
+    server.wait(job_id)
+
+
+def test_a_follower_of_a_silent_job_stays(server: RunningServer, tmp_path: Path) -> None:
+    job_id = server.shell(f"echo begun; while ! [ -e {tmp_path}/go ]; do sleep 0.02; done; echo end")
+    with following(server, job_id) as answer:
+        pieces = answer.iter_content(None)
+        assert next(pieces) == b"begun\n"
+        # One that leaves shows that the silence was long enough to be looked at.
+        with following(server, job_id):
+            pass
+        eventually(lambda: abandoned(server), "the other one has left")
+        eventually(lambda: not abandoned(server), "the other one is let go")
+        (tmp_path / "go").touch()
+        assert b"".join(pieces) == b"end\n"
+    server.wait(job_id)
+
+
+def test_a_follower_of_a_silent_job_ends_with_its_token(server: RunningServer) -> None:
+    made = server.call("POST", "/tokens", json={"name": "follower", "scopes": ["jobs:read"]}).json()
+    job_id = server.shell("echo begun; exec sleep 60")
+    with following(server, job_id, token=made["token"]) as answer:
+        pieces = answer.iter_content(None)
+        assert next(pieces) == b"begun\n"
+        assert server.call("DELETE", f"/tokens/{made['id']}").status_code == 204
+        assert b"[runcast: " in b"".join(pieces)
+    server.call("POST", f"/jobs/{job_id}/cancel")
+    server.wait(job_id)
+
+
+class CountingLogs(Logs):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.asked = 0
+
+    def states(self, job_ids: Sequence[str]) -> dict[str, LogState]:
+        self.asked += 1
+        return super().states(job_ids)
+
+    def chunks(self, job_id: str, *, after_seq: int = 0, max_bytes: int = 1 << 20, stream: Stream | None = None) -> list[LogChunk]:
+        self.asked += 1
+        return super().chunks(job_id, after_seq=after_seq, max_bytes=max_bytes, stream=stream)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'runcast.db'}")
+    database.migrate()
+    yield database
+    database.close()
+
+
+class Busy:
+    """A store in which other jobs say something all the time, `count` times; then `at_last` happens."""
+
+    def __init__(self, count: int, at_last: Outcome, *, leases: Leases) -> None:
+        self.version = 0
+        self._count = count
+        self._at_last = at_last
+        self._leases = leases
+        store = Store(leases.database)
+        for _ in range(2):
+            store.submit(NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=9)
+        self.followed, busy = leases.claim(worker_id="w", host="here", queues=["default"], slots=2)
+        for lease in (self.followed, busy):
+            leases.take(lease, supervisor={})
+        self._writers = {lease: LogWriter(lease, cap=1 << 20) for lease in (self.followed, busy)}
+        self._busy = busy
+
+    def wait(self, seen: int, timeout: float) -> None:
+        self.version += 1
+        if self.version < self._count:
+            self._write(self._writers[self._busy])
+        elif self.version == self._count:
+            self._write(self._writers[self.followed])
+        else:
+            self._leases.end(self.followed, self._at_last)
+
+    def _write(self, writer: LogWriter) -> None:
+        step = writer.step(writer.chunks(lines=1, at=0, stream=Stream.STDOUT, data=b"x\n"))
+        self._leases.database.write(lambda connection: writer.write(connection, step, {}))
+        writer.written(step)
+
+
+def test_what_other_jobs_say_is_asked_once_for_all_who_follow(database: Database) -> None:
+    changes = Busy(50, Outcome(Status.COMPLETED, "a test"), leases=Leases(database))
+    logs = CountingLogs(database)
+    shared = Following(logs)
+    with shared.job(changes.followed.job_id), shared.job("another"):
+        for version in range(10):
+            for _ in range(20):  # as many followers look at each change
+                assert shared.state(changes.followed.job_id, version=version).lines == 0
+    assert logs.asked == 10
+
+
+def test_a_follower_reads_no_log_but_its_own(database: Database) -> None:
+    changes = Busy(50, Outcome(Status.COMPLETED, "a test"), leases=Leases(database))
+    logs = CountingLogs(database)
+    service = Service(Store(database), logs, None, changes, max_pending=1)  # type: ignore[arg-type]  # nothing is submitted
+    assert b"".join(service.raw_log(changes.followed.job_id, after_seq=0, tail=None, stream=None, follow=True)) == b"x\n"
+    # A look at each change, one for the first answer, and a single read of lines.
+    assert logs.asked <= changes.version + 3
