@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from jobs.fault_points import VARIABLE
+from jobs.process import become_subreaper
 from support.programs import processes_of, program, runs
 from support.server import RunningServer, start_server, task_submission
 from support.waiting import eventually
 
 MakeServer = Callable[..., RunningServer]
+PR_SET_CHILD_SUBREAPER = 36
 LOSSES = ["is gone; its jobs run on", "ended (-9)", "was lost", "dispatcher ended", "The lease of job"]
 
 
@@ -280,6 +283,40 @@ def test_a_claim_that_nobody_took_is_given_up_long_before_a_lease(make_server: M
         assert (job["status"], job["attempt"]) == ("completed", 1)
         assert len((tmp_path / f"starts-{number}").read_text().splitlines()) == 1, "it was started more than once"
     assert list(points.iterdir()) == [], "both have died"
+
+
+def test_who_adopts_an_api_whose_parents_were_killed_is_not_harmed(make_server: MakeServer) -> None:
+    """The API ends with the server, and tells its parent to: which is by then whoever adopts orphans here, often the first process."""
+    server = make_server(check=False, no_worker=True)
+    arbiter = server.part("api")
+    (api,) = arbiter.children()
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, _frame: told.append(signum))
+    try:
+        with adopting_orphans():
+            api.suspend()  # until both are gone
+            for parent in (arbiter, psutil.Process(server.pid)):
+                parent.kill()
+            server.process.wait()
+            eventually(lambda: api.ppid() == os.getpid(), "we adopt it")
+            api.resume()
+            eventually(lambda: not runs(api.pid), "it ends by itself")
+            for orphan in (api, arbiter):
+                with suppress(ChildProcessError):
+                    os.waitpid(orphan.pid, 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == []
+
+
+@contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """We are what the first process of a machine is to others, for what our children leave behind."""
+    assert become_subreaper()
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(0), *[ctypes.c_ulong(0)] * 3)
 
 
 # -- stopping -------------------------------------------------------------------------------------------------------------
