@@ -43,6 +43,8 @@ FLUSH_SECONDS = 0.02
 FLUSH_BYTES = 1 << 18
 CHUNK_BYTES = 1 << 16
 """Reads that wait together become one chunk, and so one event, up to about this size."""
+CHUNK_LINES = 1 << 16
+"""What an event may hold at most, by openapi/jobs.asyncapi.yaml."""
 PROGRESS_SECONDS = 0.1
 LOOK_SECONDS = 0.05
 """How often the store is asked whether somebody wants the job to end."""
@@ -126,10 +128,17 @@ class Waiting:
     at: int
     blocks: list[Block] = field(default_factory=list)
     bytes: int = 0
+    lines: int = 0
 
-    def takes(self, stream: Stream) -> bool:
+    def takes(self, stream: Stream, block: Block) -> bool:
         """Whether the next block may join: not after a piece without a line end, which would run into it."""
-        return stream is self.stream and self.bytes < CHUNK_BYTES and self.blocks[-1].data.endswith(b"\n")
+        fits = self.bytes < CHUNK_BYTES and self.lines + block.lines <= CHUNK_LINES
+        return stream is self.stream and fits and self.blocks[-1].data.endswith(b"\n")
+
+    def add(self, block: Block) -> None:
+        self.blocks.append(block)
+        self.bytes += len(block.data)
+        self.lines += block.lines
 
 
 class JobLog:
@@ -205,7 +214,7 @@ class JobLog:
             chunk
             for waiting in self._waiting
             for chunk in self._writer.chunks(
-                lines=sum(block.lines for block in waiting.blocks),
+                lines=waiting.lines,
                 at=waiting.at,
                 stream=waiting.stream,
                 data=b"".join(block.data for block in waiting.blocks),
@@ -220,10 +229,9 @@ class JobLog:
     def _add(self, stream: Stream, blocks: list[Block]) -> None:
         at = self._clock.now_ms()
         for block in blocks:
-            if not (self._waiting and self._waiting[-1].takes(stream)):
+            if not (self._waiting and self._waiting[-1].takes(stream, block)):
                 self._waiting.append(Waiting(stream, at))
-            self._waiting[-1].blocks.append(block)
-            self._waiting[-1].bytes += len(block.data)
+            self._waiting[-1].add(block)
             self._pending_bytes += len(block.data)
         seen = self._watcher.take()
         if seen.progress is not None:

@@ -18,20 +18,22 @@ from sqlalchemy import Connection, update
 from websocket import ABNF
 
 from handlers.auth import Gate
-from handlers.cast import Caster
+from handlers.cast import Caster, log_payload
+from handlers.contract import Contract
 from handlers.green import GreenChanges
-from jobs.clock import now_ms
+from jobs.clock import SteadyClock, now_ms
 from jobs.database import Database
 from jobs.errors import OperatorError, OriginRefused, Unavailable
 from jobs.feed import open_feed
 from jobs.leases import Lease, Leases, Outcome
 from jobs.logs import Logs, LogWriter
 from jobs.model import Job, JobType, Json, LogChunk, Progress, Status, Stream, Submission
-from jobs.recipes import Recipes
+from jobs.recipes import Recipe, Recipes
 from jobs.retention import Retention
 from jobs.schema import jobs, workers
 from jobs.service import Service
 from jobs.store import NewJob, Store
+from jobs.supervisor import JobLog
 from jobs.tokens import Tokens, provide_admin_token
 from support.server import RunningServer, task_submission
 from support.waiting import eventually
@@ -403,3 +405,18 @@ def test_who_waits_for_a_job_reads_it_again_only_when_some_status_changed(databa
     job = service.get(job_id, wait=60)
     assert (job.status, job.log.lines) == ("completed", 50)
     assert store.gets == 2
+
+
+@pytest.mark.parametrize("before", [b"x\n", b"x\n" * 30_000, b""], ids=["one line", "many", "none"])
+def test_a_flood_of_empty_lines_makes_events_that_the_contract_allows(database: Database, before: bytes) -> None:
+    """What waits together is bounded in bytes, and in lines as well."""
+    job_id = submit(database)
+    log = JobLog(database, start(database), recipe=Recipe(argv=("x",), cwd=Path("/")), cap=64 << 20, clock=SteadyClock())
+    for data in (before, b"\n" * 200_000):
+        log.feed(Stream.STDOUT, data)
+    log.end(Stream.STDOUT)
+    log.flush(last=True)
+    chunks = Logs(database).chunks(job_id, max_bytes=1 << 30)
+    assert sum(chunk.lines for chunk in chunks) == before.count(b"\n") + 200_000
+    for chunk in chunks:
+        assert Contract.load().event_faults("log", log_payload(chunk)) == []
