@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from functools import partial
@@ -25,6 +26,8 @@ from jobs.errors import RuncastError
 from jobs.settings import Settings
 
 LOOK_SECONDS = 0.02
+SEND_BUFFER_BYTES = 256 << 10
+"""What the system keeps for one client that does not read; left to itself it would be some megabytes."""
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
@@ -36,10 +39,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._under_way = 0
 
     def run(self) -> None:
+        for listener in self.sockets:  # what is accepted inherits it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         servers = [
-            StreamServer(socket, handle=partial(self.handle, socket), spawn=Pool(self.worker_connections)) for socket in self.sockets
+            StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections)) for listener in self.sockets
         ]
         for server in servers:
+            # One connection each time that the loop looks at what is ready, not 100: who comes waits, not who is there.
+            server.max_accept = 1
             server.start()
         while self.alive:
             self.notify()

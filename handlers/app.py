@@ -562,12 +562,22 @@ class ClientWebSocket(WebSockets):
         data: str | bytes | None = super().wait()
         return passed(data) if isinstance(data, str) else data
 
+    def close(self) -> None:
+        """Called when nothing more is sent."""
+        try:
+            super().close()
+        finally:
+            self.app.__self__.queue.abandon()  # its engineio socket's
+
 
 class Outbox(JoinableQueue[Any]):
     """What waits to be sent to one client.
 
     engineio 4.15 puts all of it into one answer to a long poll, and its own client refuses answers of more than 16 packets. So after 16
     there seems to be no more, until the next `poll` begins, with a `get` that may wait.
+
+    When a message cannot be sent, engineio sends no further one, but tells nobody: who waits for what is left would wait for ever, and what
+    is held for the client would be held as long.
     """
 
     AT_ONCE = 16
@@ -575,6 +585,18 @@ class Outbox(JoinableQueue[Any]):
     def __init__(self) -> None:
         super().__init__()
         self._taken = 0
+        self._abandoned = False
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        if not self._abandoned:
+            super().put(item, block, timeout)
+
+    def abandon(self) -> None:
+        """Nobody takes any more: drop what waits, now and from now on."""
+        self._abandoned = True
+        while not self.empty():
+            super().get(block=False)
+            self.task_done()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         self._taken = 1 if block else self._taken + 1

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import gevent
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 from handlers.problems import problem
 from jobs.clock import now_ms, to_rfc3339
@@ -82,6 +83,7 @@ class Caster:
         self._watchers = 0
         self._looking = False
         self._cursor = 0
+        self.catching_up = BoundedSemaphore()
         self.statuses = Statuses(self)
         self.progresses = Progresses()
 
@@ -347,10 +349,12 @@ class Topic:
         yield from newer
 
     def _stored_after(self, seq: int, *, up_to: int | None) -> Iterator[KeptChunk]:
-        for chunk in self._caster.logs.chunks(self.job_id, after_seq=seq, max_bytes=IN_FLIGHT_BYTES):
-            if up_to is not None and chunk.first_seq >= up_to:
-                return
-            yield self._encoded(cut(chunk, seq))
+        # However many catch up, one of them has its turn, and then those who are up to date.
+        with self._caster.catching_up:
+            chunks = self._caster.logs.chunks(self.job_id, after_seq=seq, max_bytes=IN_FLIGHT_BYTES)
+            flight = [self._encoded(cut(chunk, seq)) for chunk in chunks if up_to is None or chunk.first_seq < up_to]
+            gevent.sleep(0)
+        yield from flight
 
     def _keep_new(self, lines: int) -> None:
         while self.lines < lines and (chunks := self._caster.logs.chunks(self.job_id, after_seq=self.lines, max_bytes=KEPT_BYTES)):
@@ -550,6 +554,8 @@ class Client:
     def _send_job_news(self, job_id: str, subscription: Subscription) -> bool:
         sent = False
         for packet in subscription.news():
+            if self._jobs.get(job_id) is not subscription:  # as below, while others had their turn
+                return True
             sent = True
             self._put(packet)
             if self._jobs.get(job_id) is not subscription:  # unsubscribed, or subscribed anew, while we waited

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaos import children, clocks, crashes, kills, races, restarts, sizes, storage
+from chaos import children, clocks, crashes, kills, races, restarts, sizes, storage, subscribers
 from chaos.attacks import bodies, browser, doors, injection, neighbours, paths, secrets, tokens
 from chaos.scenario import Scenario
 
@@ -16,6 +16,7 @@ FAULTS: Sequence[Scenario] = (
     *clocks.SCENARIOS,
     *races.SCENARIOS,
     *children.SCENARIOS,
+    *subscribers.SCENARIOS,
     *sizes.SCENARIOS,
 )
 ATTACKS: Sequence[Scenario] = (
