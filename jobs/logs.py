@@ -173,7 +173,8 @@ class LogWriter:
 
     def step(self, chunks: Sequence[LogChunk], *, last: bool = False) -> Step:
         """How to add chunks. With `last`, so that the log is below its cap afterwards."""
-        surplus = self._tail_bytes + sum(len(chunk.data) for chunk in chunks) - self._tail_cap
+        # A chunk that is half in the head is kept whole, at the cost of the tail.
+        surplus = self._tail_bytes + sum(len(chunk.data) for chunk in chunks) - self._tail_cap - min(0, self._head_left)
         if not self._tail or surplus < (1 if last else min(self.SLACK, self._tail_cap // 4)):
             return Step(chunks)
         doomed = self._oldest(surplus)

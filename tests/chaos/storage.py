@@ -27,6 +27,7 @@ from chaos.service import Surroundings, colleague
 from chaos.witnesses import Witness, hold_witnesses
 from support.programs import program
 from support.server import RunningServer, task_submission
+from support.waiting import eventually
 
 TMPFS_BYTES = 24 << 20
 TALK_RATE = 250
@@ -71,14 +72,26 @@ def unwritable(_server: RunningServer, surroundings: Surroundings) -> Iterator[N
 def read_only(server: RunningServer, surroundings: Surroundings) -> Iterator[None]:
     """The data folder is mounted anew, read-only; what has it open is started again."""
     data = surroundings.folder / "data"
-    _mount("--bind", str(data), str(data))
+    # A process that has just started may open a file for writing between the two steps of a mount: then it stays writable.
+    eventually(lambda: _mount_read_only(data), "the data folder is read-only")
     try:
-        _mount("-o", "remount,ro,bind", str(data))
         victims = Victims(server)
         kill([*victims.api_worker(), *victims.worker(), *victims.dispatcher()])
         yield
     finally:
-        subprocess.run(["umount", "-l", str(data)], check=True)
+        _unmount(data)
+
+
+def _mount_read_only(folder: Path) -> bool:
+    _mount("--bind", str(folder), str(folder))
+    if subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=False, capture_output=True).returncode == 0:
+        return True
+    _unmount(folder)
+    return False
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def _limit_files(limits: dict[int, tuple[int, int]]) -> None:
@@ -104,7 +117,7 @@ def small_disk(surroundings: Surroundings) -> Iterator[None]:
         yield
     finally:
         # What must hold is read from a copy: the disk goes.
-        subprocess.run(["umount", "-l", str(data)], check=True)
+        _unmount(data)
 
 
 def faults() -> Sequence[Fault]:
