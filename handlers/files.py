@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import gzip
 import mimetypes
+from functools import cache
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import flask
 
 from handlers import pages
 
 
-def serve_file(web: flask.Flask, url: str, path: Any) -> None:
-    web.add_url_rule(url, f"file_{url}", lambda: flask.send_file(path, conditional=True, max_age=3600))
+HOUR_SECONDS = 3600
+
+
+def serve_file(web: flask.Flask, url: str, path: Path) -> None:
+    """A file of a package, which has no compressed copy beside it."""
+    web.add_url_rule(url, f"file_{url}", lambda: send_packed(path) if takes_gzip() else send_plain(path, max_age=HOUR_SECONDS))
+
+
+def send_packed(path: Path) -> flask.Response:
+    response = flask.send_file(
+        BytesIO(packed(path)),
+        mimetype=mimetypes.guess_type(path.name)[0],
+        conditional=True,
+        etag=f"{path.stat().st_mtime_ns:x}-gzip",
+        max_age=HOUR_SECONDS,
+    )
+    response.headers["Content-Encoding"] = "gzip"
+    response.vary.add("Accept-Encoding")
+    return response
+
+
+@cache
+def packed(path: Path) -> bytes:
+    """Made for the first who wants it, and kept."""
+    return gzip.compress(path.read_bytes(), mtime=0)
+
+
+def send_plain(path: Path, *, max_age: int | None) -> flask.Response:
+    response = flask.send_file(path, conditional=True, max_age=max_age)
+    response.vary.add("Accept-Encoding")
+    return response
+
+
+def takes_gzip() -> bool:
+    return flask.request.accept_encodings.quality("gzip") > 0
 
 
 def add_pages(web: flask.Flask) -> None:
@@ -33,16 +68,16 @@ def add_pages(web: flask.Flask) -> None:
 
 def send_built(path: Path, *, max_age: int | None = None) -> flask.Response:
     """A file of the build; its compressed copy if there is one and the client takes it."""
-    packed = path.with_name(f"{path.name}.gz")
-    if not packed.is_file():
+    compressed = path.with_name(f"{path.name}.gz")
+    if not compressed.is_file():
         return flask.send_file(path, conditional=True, max_age=max_age)
-    if flask.request.accept_encodings.quality("gzip") > 0:
+    if takes_gzip():
         # Not by its own name: a file that ends in .gz would be one to be saved.
-        response = flask.send_file(packed, mimetype=mimetypes.guess_type(path.name)[0], conditional=True, max_age=max_age)
+        response = flask.send_file(compressed, mimetype=mimetypes.guess_type(path.name)[0], conditional=True, max_age=max_age)
         response.headers["Content-Encoding"] = "gzip"
+        response.vary.add("Accept-Encoding")
     else:
-        response = flask.send_file(path, conditional=True, max_age=max_age)
+        response = send_plain(path, max_age=max_age)
     if max_age is not None:
         response.cache_control.immutable = True
-    response.vary.add("Accept-Encoding")
     return response
