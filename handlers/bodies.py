@@ -15,6 +15,9 @@ from jobs.errors import TooSlow
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Refuse = Callable[[TooSlow, Callable[..., Any]], Iterable[bytes]]
 
+BODY_BYTES = 1 << 20
+"""No body may be larger, nor what a client sends as one event."""
+
 
 class PatientBodies:
     """Gives every request a body that raises TooSlow when it has not come within `seconds`; that is answered here, whoever read it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,11 @@ class Answer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = "application/json"
+
+
+def to_json(value: Json) -> str:
+    """As a line of its own, for those who call from a terminal."""
+    return json.dumps(value) + "\n"
 
 
 def _time(ms: int | None) -> str | None:

@@ -1,6 +1,6 @@
 """WebSockets that cost what they should: the three libraries beneath, with what they lack for clients that mean no good, or read slowly.
 
-Knows no event and no client; `app.py` puts it around and into Socket.IO.
+Knows no event and no client; `app.py` puts it around Socket.IO, `engine.py` and `socket_server.py` into it.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, WebSocketRoute, expect
 
+from support import views
 from support.server import RunningServer
 from support.waiting import eventually
 from support.watched import Watched
@@ -229,6 +230,16 @@ def test_a_token_that_ends_is_said(console: Console, server: RunningServer) -> N
     expect(console.entries("error").locator(".verdict")).to_have_text("✓ valid")
     console.connected()
     expect(console.page.get_by_label("Subscribed").locator("li")).to_have_class("on")
+
+
+def test_the_page_of_a_job_leads_to_its_events(page: Page, server: RunningServer) -> None:
+    job_id = server.shell("echo one")
+    views.sign_in(page.context, server)
+    views.open_job(page, server.url, job_id)
+    page.get_by_role("link", name="Look at each message").click()
+    expect(page.get_by_role("combobox", name="Job")).to_have_value(job_id)
+    page.get_by_role("button", name="Subscribe", exact=True).click()
+    expect(page.locator(".entries .name:text-is('complete')")).to_be_visible()
 
 
 def test_the_record_is_bounded_and_says_so(console: Console, server: RunningServer) -> None:

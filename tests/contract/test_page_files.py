@@ -10,7 +10,7 @@ import flask
 import pytest
 import requests
 
-from handlers import pages
+from handlers import files, pages
 from handlers.documents import CONTENT_SECURITY_POLICY
 from support.server import RunningServer
 
@@ -56,13 +56,23 @@ def test_nothing_else_is_served(server: RunningServer, path: str) -> None:
     assert plain(f"{server.url}/{path}").status_code == 404
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Connexion's own, when it is imported
-def test_without_a_build_the_address_leads_to_swagger_ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from handlers import app
+def test_the_files_of_swagger_ui_come_compressed_to_who_takes_it(server: RunningServer) -> None:
+    address = f"{server.url}/api/docs/assets/swagger-ui-bundle.js"
+    whole, packed = plain(address), plain(address, **{"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in whole.headers
+    assert whole.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.headers["Content-Type"] == whole.headers["Content-Type"]
+    assert gzip.decompress(packed.content) == whole.content
+    assert len(packed.content) < len(whole.content) / 2
+    assert whole.headers["ETag"] != packed.headers["ETag"]
+    assert plain(address, **{"Accept-Encoding": "gzip", "If-None-Match": packed.headers["ETag"]}).status_code == 304
 
+
+def test_without_a_build_the_address_leads_to_swagger_ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "FOLDER", tmp_path / "never-built")
     web = flask.Flask("unbuilt")
-    app.add_pages(web)
+    files.add_pages(web)
     answer = web.test_client().get("/")
     assert (answer.status_code, answer.headers["Location"]) == (302, "api/docs")
 

@@ -49,7 +49,8 @@ class Yard:
         self.tools = root / "tools"
         self.workspace = root / "workspace"
         self.environment = {"PATH": f"{self.tools}/bin:{BIN}:/usr/local/bin:/usr/bin:/bin", "UV_CACHE_DIR": str(root / "cache")}
-        self.cmake = [str(BIN / "cmake"), "-G", "Ninja", "-S", ".", "-B", "build", "-DCMAKE_BUILD_TYPE=Debug", "-DBUILD_TESTING=OFF"]
+        wanted = ["-DCMAKE_BUILD_TYPE=Debug", "-DBUILD_TESTING=OFF", "-DLIBUV_BUILD_SHARED=OFF"]
+        self.cmake = [str(BIN / "cmake"), "-G", "Ninja", "-S", ".", "-B", "build", *wanted]
         self.libuv = Build("libuv", [str(BIN / "cmake"), "--build", "build", "--parallel", "1"], "build/libuv.a")
         uv = [str(BIN / "uv"), "build", "--wheel", "--no-build-isolation", "--python", str(self.tools / "bin" / "python")]
         options = ["setup-args=-Dbuildtype=debug", "compile-args=-j1", "build-dir=build"]

@@ -16,6 +16,7 @@ export function Facts({ job }: { job: Job }) {
     ...(job.concurrency_key ? [['One at a time', job.concurrency_key] as [string, ReactNode]] : []),
     ...(job.max_attempts > 1 || job.attempt > 1 ? [['Attempt', `${job.attempt} of ${job.max_attempts}`] as [string, ReactNode]] : []),
     ...(job.timeout_seconds ? [['Time limit', count(job.timeout_seconds, 'second')] as [string, ReactNode]] : []),
+    ['Events', <a key="events" href={`api/docs/events?job=${job.id}`}>Look at each message</a>],
     ['Log', `${count(job.log.lines, 'line')}, ${bytes(job.log.bytes)}${job.log.dropped_lines ? `; ${count(job.log.dropped_lines, 'line')} dropped` : ''}`],
   ]
   return (

@@ -1,0 +1,65 @@
+"""What stands before HTTP and Socket.IO alike: who may come in at all, and what every answer carries. Plain WSGI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from handlers.auth import Gate
+from handlers.documents import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY
+from handlers.problems import kind_of, problem
+from handlers.representations import to_json
+from handlers.websocket import Wsgi
+from jobs.errors import RuncastError
+
+HARDENING = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), serial=(), usb=()",
+    "Cache-Control": "no-store",
+}
+"""What every answer carries unless it says otherwise: also a refusal at the gate, and what the library tells Socket.IO clients."""
+
+
+class GateKeeper:
+    """Stands before HTTP and Socket.IO alike."""
+
+    def __init__(self, inner: Wsgi, gate: Gate) -> None:
+        self._inner = inner
+        self._gate = gate
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            self._gate.check(host=environ.get("HTTP_HOST"), origin=environ.get("HTTP_ORIGIN"))
+        except RuncastError as error:
+            return refuse(error, start_response)
+        return self._inner(environ, start_response)
+
+
+class Hardened:
+    """Adds what every answer carries."""
+
+    def __init__(self, inner: Wsgi) -> None:
+        self._inner = inner
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            given = {name.lower(): value for name, value in headers}
+            data = given.get("content-type", "").startswith(("application/json", "application/problem+json", "text/plain"))
+            policy = DATA_SECURITY_POLICY if data else CONTENT_SECURITY_POLICY
+            wanted = {**HARDENING, "Content-Security-Policy": policy}
+            missing = [(name, value) for name, value in wanted.items() if name.lower() not in given]
+            return start_response(status, [*headers, *missing], *more)
+
+        return self._inner(environ, start)
+
+
+def refuse(error: RuncastError, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answers with a problem, where Flask is not there to do it."""
+    status, body = HTTPStatus(kind_of(error).status), to_json(problem(error)).encode()
+    start_response(f"{status} {status.phrase}", [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))])
+    return [body]
