@@ -12,7 +12,6 @@ import flask
 
 from handlers import pages
 
-
 HOUR_SECONDS = 3600
 
 
