@@ -22,7 +22,7 @@ from jobs.diagnostics import log_to_stderr
 from jobs.errors import OperatorError, RuncastError
 from jobs.exclusive import hold_worker
 from jobs.settings import Settings
-from jobs.signals import FORCE_SIGNAL
+from jobs.signals import FORCE_SIGNAL, REPEAT_SECONDS
 
 logger = logging.getLogger("runcast.serve")
 
@@ -128,14 +128,16 @@ class Part:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signum)
 
-    def wait(self, until: Callable[[], float]) -> None:
-        """Until it has ended, or is killed at the time (monotonic) that `until` gives, which may change meanwhile."""
+    def wait(self, until: Callable[[], float]) -> bool:
+        """Until it has ended by itself (True), or is killed at the time (monotonic) that `until` gives, which may change meanwhile."""
         while self._process is not None and self._process.poll() is None:
             if time.monotonic() > until():
                 logger.warning("The %s did not stop in time; killing it.", self.name)
                 self._process.kill()
                 self._process.wait()
+                return False
             time.sleep(0.01)
+        return True
 
 
 class Server:
@@ -143,6 +145,8 @@ class Server:
         self._settings = settings
         self._listener = listener
         self._stop_signal: int | None = None
+        self._told_at = 0.0
+        self._jobs_left = False
         self._patience = math.inf  # until when the worker is waited for
         # Our children hold one end; it closes when we die, however we die.
         self._lifeline, self._lifeline_ours = os.pipe()
@@ -159,23 +163,24 @@ class Server:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
             signal.signal(signal.SIGHUP, self._stop)
         try:
-            if not self._start():
-                return 1 if self._stop_signal is None else 0
-            while self._stop_signal is None:
+            started = self._start()
+            while started and self._stop_signal is None:
                 for part in self._parts:
                     part.keep_running()
                 time.sleep(0.1)
-            return 0
         finally:
             self._stop_parts()
+        return 0 if self._stop_signal is not None and not self._jobs_left else 1
 
     def _stop(self, signum: int, _frame: object) -> None:
+        now = time.monotonic()
+        if self._stop_signal is None:
+            self._stop_signal, self._told_at = signum, now
         # A terminal that closes may send its signal twice.
-        if self._stop_signal is not None and signum != signal.SIGHUP and math.isinf(self._patience):
-            self._patience = time.monotonic() + FORCED_SECONDS
+        elif signum != signal.SIGHUP and now > self._told_at + REPEAT_SECONDS and math.isinf(self._patience):
+            self._patience = now + FORCED_SECONDS
             if self._worker is not None:
                 self._worker.ask_to_stop(FORCE_SIGNAL)
-        self._stop_signal = signum
 
     def _start(self) -> bool:
         deadline = time.monotonic() + READY_SECONDS
@@ -219,7 +224,9 @@ class Server:
         """The worker first: clients shall see how their jobs end. A second signal ends those at once."""
         if self._worker is not None:
             self._worker.ask_to_stop(signal.SIGTERM if math.isinf(self._patience) else FORCE_SIGNAL)
-            self._worker.wait(lambda: self._patience)
+            self._jobs_left = not self._worker.wait(lambda: self._patience)
+            if self._jobs_left:
+                logger.warning("What runs was not ended; the next start ends it.")
         self._api.ask_to_stop()
         deadline = time.monotonic() + STOP_API_SECONDS
         self._api.wait(lambda: deadline)

@@ -38,7 +38,7 @@ HEARTBEAT_SECONDS = 4.0
 SWEEP_SECONDS = 1.0
 RETENTION_SECONDS = 10.0
 UNTAKEN_SECONDS = 3.0
-"""A lease is taken within milliseconds of its claim, if the process that was to take it has not died; one that is late takes it no more."""
+"""A lease is taken within milliseconds of its claim, unless who was to take it has died; who is late after all loses only that."""
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -53,7 +53,7 @@ class Dispatcher:
         self._engine = LocalEngine(self._leases, worker_id=settings.worker_id, host=host_id(), queues=settings.queue, slots=settings.slots)
         self._hand_over = hand_over
         self._feed = open_feed(settings.url)
-        self._watch = LeaseWatch(settings.lease_seconds)
+        self._watch = LeaseWatch(settings.lease_seconds, worker_id=settings.worker_id)
         self._retention = Retention(
             database,
             max_age_ms=int(settings.retain_days * DAY_MS),
@@ -81,8 +81,6 @@ class Dispatcher:
         self._insist(self._register)
         while not self._stopping and not self._abandoned:
             self._tick()
-        if self._abandoned:
-            return
         if not self._settings.keep_jobs:
             self._end_jobs()
         self._insist(lambda: self._leases.worker_gone(self._settings.worker_id))
@@ -105,11 +103,8 @@ class Dispatcher:
             self._tick()
 
     def _tick(self) -> None:
-        readable, _, _ = select.select([self._channel], [], [], POLL_SECONDS)
-        freed = readable and self._channel.recv(4096)
-        if readable and not freed:
-            # Whoever forks the supervisors is gone; it will be started again, and we with it.
-            self._abandoned = True
+        freed = self._listen(POLL_SECONDS)
+        if self._abandoned:
             return
         try:
             if self._feed.changed() or freed:
@@ -125,6 +120,15 @@ class Dispatcher:
             self._watch.forget()
             self._feed.doubt()
             time.sleep(0.5)
+
+    def _listen(self, seconds: float) -> bool:
+        """Whether slots became free meanwhile."""
+        readable, _, _ = select.select([self._channel], [], [], seconds)
+        freed = bool(readable) and bool(self._channel.recv(4096))
+        if readable and not freed:
+            # Whoever forks the supervisors is gone; it will be started again, and we with it.
+            self._abandoned = True
+        return freed
 
     def _register(self) -> None:
         settings = self._settings
@@ -158,7 +162,7 @@ class Dispatcher:
 
     def _sweep(self) -> None:
         for held in self._watch.lost(self._leases.held()):
-            ended = _end_all_of(held) if held.host == host_id() else 0
+            ended = _end_all_of(held)
             reached("sweep.ended")
             status = self._leases.lose(held)
             reached("sweep.committed")
@@ -168,12 +172,14 @@ class Dispatcher:
                 )
 
     def _insist(self, work: Callable[[], None]) -> None:
-        while True:
+        """Until it is done, or abandoned: what comes after us speaks for this worker then."""
+        while not self._abandoned:
             try:
                 return work()
             except Unavailable as error:
                 logger.warning("%s Trying on.", error)
-                time.sleep(0.5)
+                if self._listen(0.5):
+                    self._claiming.due = 0.0
 
 
 @dataclass
@@ -195,12 +201,14 @@ class LeaseWatch:
     """Tells which running jobs have lost their supervisor.
 
     On this host a dead process is proof at once. Otherwise a supervisor that gave no sign for the length of a lease, measured by our own
-    monotonic clock from look to look, is lost: no two clocks are ever compared. Time in which we were held up ourselves, by the store or
-    by the machine, hardly counts: it will have held up the supervisor, too.
+    monotonic clock from look to look, is lost: no two clocks are ever compared. A lease that was never taken is given up sooner, because
+    nothing was started under it. Time in which we were held up ourselves, by the store or by the machine, hardly counts: it will have held
+    up the supervisor, too.
     """
 
-    def __init__(self, lease_seconds: float) -> None:
+    def __init__(self, lease_seconds: float, *, worker_id: str) -> None:
         self._lease_seconds = lease_seconds
+        self._worker_id = worker_id
         self._looked = time.monotonic()
         self._silent: dict[tuple[str, str], tuple[int, float]] = {}
 
@@ -213,10 +221,19 @@ class LeaseWatch:
             heartbeat, silence = before.get((held.job_id, held.lease), (None, 0.0))
             silence = silence + passed if heartbeat == held.heartbeat else 0.0
             self._silent[held.job_id, held.lease] = (held.heartbeat, silence)
-            if _known_dead(held) or silence > self._patience(held):
+            if self._known_dead(held) or silence > self._patience(held):
                 _end_supervisor(held)
                 lost.append(held)
         return lost
+
+    def _known_dead(self, held: Held) -> bool:
+        if held.supervisor is None:
+            return False
+        identity = Identity(**held.supervisor)
+        if held.host == host_id():
+            return not identity.alive()
+        # It was ours, and one worker at a time has our name: it ran before the machine was started anew.
+        return held.worker_id == self._worker_id and identity.boot_id != boot_id()
 
     def _patience(self, held: Held) -> float:
         return self._lease_seconds if held.supervisor is not None else min(self._lease_seconds, UNTAKEN_SECONDS)
@@ -227,15 +244,14 @@ class LeaseWatch:
 
 
 def _end_all_of(held: Held) -> int:
-    """End what a lost supervisor left on this host, and remove its temporary folders; gives how many processes that were."""
-    ended = end_strays(marker=held.taken.marker, group=held.process_group)
+    """End what a lost supervisor left on this host, and remove its temporary folders, also those that were left before a new start; gives
+    how many processes that were."""
+    if held.supervisor is None:  # nothing was started, unless it is being taken at this moment
+        return 0
+    ended = end_strays(marker=held.taken.marker, group=held.process_group) if held.host == host_id() else 0
     for folder in Path(gettempdir()).glob(f"{held.taken.folder}*"):
         shutil.rmtree(folder, ignore_errors=True)
     return ended
-
-
-def _known_dead(held: Held) -> bool:
-    return held.host == host_id() and held.supervisor is not None and not Identity(**held.supervisor).alive()
 
 
 def _end_supervisor(held: Held) -> None:

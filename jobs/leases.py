@@ -75,6 +75,7 @@ class Held:
     job_id: str
     lease: str
     attempt: int
+    worker_id: str
     host: str
     heartbeat: int
     supervisor: Mapping[str, Json] | None
@@ -282,7 +283,9 @@ def _hand_out(connection: Connection, job_id: str, *, attempt: int, worker_id: s
 
 
 def _lose(connection: Connection, held: Held) -> Status | None:
-    row = connection.execute(select(jobs).where(jobs.c.id == held.job_id, jobs.c.lease == held.lease)).one_or_none()
+    # One that was taken, or gave a sign, since it was looked at is not lost.
+    unchanged = (jobs.c.id == held.job_id, jobs.c.lease == held.lease, jobs.c.heartbeat == held.heartbeat)
+    row = connection.execute(select(jobs).where(*unchanged)).one_or_none()
     if row is None:
         return None
     started = row.supervisor is not None
@@ -312,6 +315,7 @@ def _to_held(row: Row[Any]) -> Held:
         job_id=row.id,
         lease=row.lease,
         attempt=row.attempt,
+        worker_id=row.worker_id,
         host=row.host,
         heartbeat=row.heartbeat,
         supervisor=row.supervisor,

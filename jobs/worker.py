@@ -30,7 +30,7 @@ from jobs.fault_points import reached
 from jobs.leases import Lease
 from jobs.recipes import Recipes
 from jobs.settings import Settings
-from jobs.signals import FORCE_SIGNAL, OURS, STOP_SIGNALS
+from jobs.signals import FORCE_SIGNAL, OURS, REPEAT_SECONDS, STOP_SIGNALS
 from jobs.supervisor import rehearse, supervise
 
 logger = logging.getLogger("runcast.worker")
@@ -79,6 +79,7 @@ class Worker:
         self._dispatcher = 0
         self._stopping = False
         self._forced = False
+        self._told_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._received = b""
         self._supervisors: list[Supervisor] = []
@@ -106,8 +107,11 @@ class Worker:
         return 0
 
     def _stop(self, *_: object) -> None:
+        now = time.monotonic()
         # Under a server it is the server that counts: besides what it passes on, we may get what was sent to it.
-        self._forced = self._forced or (self._stopping and self._lifeline is None)
+        again = self._stopping and self._lifeline is None and now > self._told_at + REPEAT_SECONDS
+        self._forced = self._forced or again
+        self._told_at = self._told_at if self._stopping else now
         self._stopping = True
         self._tell_to_stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `support`
 from support.server import RunningServer, start_server
 from support.waiting import eventually
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by what we start, and servers heed that
 for name in [name for name in os.environ if name.startswith("RUNCAST_")]:
     del os.environ[name]  # the environment of whoever runs the tests must not decide what they show
 

@@ -6,13 +6,18 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
 
-from chaos.registry import FAULTS, SCENARIOS
+from chaos.registry import ATTACKS, FAULTS, SCENARIOS
 from chaos.scenario import Outcome, Scenario
 from chaos.table import cells
+
+ROOT = Path(__file__).parents[2]
+QUOTED = re.compile(r"^\| `([a-z-]+)`: [^|]* \| ([\d,]+) [^|]*\| ([\d,]+) ", re.MULTILINE)
+"""A row of the README's table: which scenario, its dose, what was survived."""
 
 
 @pytest.mark.chaos
@@ -27,6 +32,17 @@ def test_the_service_survives(scenario: Scenario, tmp_path: Path) -> None:
 def test_names_are_unique_and_doses_grow() -> None:
     assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
     assert all(0 < scenario.small <= scenario.full for scenario in SCENARIOS)
+
+
+def test_the_documents_quote_every_row_at_its_full_dose() -> None:
+    readme, security = (ROOT / "README.md").read_text(), (ROOT / "SECURITY.md").read_text()
+    rows = {name: [int(number.replace(",", "")) for number in numbers] for name, *numbers in QUOTED.findall(readme)}
+    assert list(rows) == [scenario.name for scenario in SCENARIOS]
+    for scenario in SCENARIOS:
+        dose, survived = rows[scenario.name]
+        assert survived == dose >= scenario.full
+    attacks = sum(scenario.full for scenario in ATTACKS)
+    assert f"{attacks} of {attacks}" in readme and f"{attacks} of {attacks}" in security
 
 
 def test_whatever_is_broken_is_not_ok() -> None:

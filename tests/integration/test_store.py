@@ -27,13 +27,17 @@ from jobs.leases import Lease, Leases, Outcome
 from jobs.logs import Logs, LogWriter, cut
 from jobs.model import ENDED, TRANSITIONS, JobType, LogChunk, Reason, Status, Stream, Submission, WaitingFor
 from jobs.overview import JobFilter
-from jobs.process import Identity, boot_id
+from jobs.process import Identity, boot_id, pid_namespace
 from jobs.retention import Retention
 from jobs.schema import jobs, log_chunks, metadata
 from jobs.store import IdempotencyKey, NewJob, Store, transition
 
 DONE = Outcome(Status.COMPLETED, "exited with code 0", exit_code=0)
 SUPERVISOR = {"pid": 1, "start_time": 0.0, "boot_id": "x"}
+
+
+def watch(seconds: float, *, worker_id: str = "w") -> LeaseWatch:
+    return LeaseWatch(seconds, worker_id=worker_id)
 
 
 class House:
@@ -372,13 +376,13 @@ def test_a_job_that_was_claimed_but_never_started_does_not_lose_an_attempt(house
     job_id = house.submit()
     (lease,) = house.claim()
     assert house.store.get(job_id).attempt == 1
-    watch = LeaseWatch(10)
-    assert watch.lost(house.leases.held()) == [], "a worker that has just claimed it may be about to start it"
+    watching = watch(10)
+    assert watching.lost(house.leases.held()) == [], "a worker that has just claimed it may be about to start it"
     for _ in range(3):
         clock.now += 1
-        assert watch.lost(house.leases.held()) == []
+        assert watching.lost(house.leases.held()) == []
     clock.now += 1
-    (held,) = watch.lost(house.leases.held())
+    (held,) = watching.lost(house.leases.held())
     assert house.leases.lose(held) is Status.PENDING
     job = house.store.get(job_id)
     assert (job.attempt, job.started_at) == (0, None)
@@ -427,52 +431,71 @@ def test_signs_of_life_keep_a_lease_and_a_dead_supervisor_is_known_at_once(house
     child = subprocess.Popen(["sleep", "600"])
     try:
         house.set(lease.job_id, supervisor=Identity.of(child.pid).__dict__)
-        watch = LeaseWatch(10)
+        watching = watch(10)
         for _ in range(4):
-            assert watch.lost(house.leases.held()) == []
+            assert watching.lost(house.leases.held()) == []
             clock.now += 6
             house.leases.update(lease)
     finally:
         child.kill()
         child.wait()
-    assert [held.job_id for held in watch.lost(house.leases.held())] == [lease.job_id]
+    assert [held.job_id for held in watching.lost(house.leases.held())] == [lease.job_id]
 
 
 def test_time_in_which_nobody_could_give_a_sign_does_not_count(house: House, clock: Clock) -> None:
     house.set(house.running().job_id, host="elsewhere")
-    watch = LeaseWatch(10)
+    watching = watch(10, worker_id="another")
     for _ in range(2):
         # The watcher itself was held up: by a locked store, or because the machine slept.
-        assert watch.lost(house.leases.held()) == []
+        assert watching.lost(house.leases.held()) == []
         clock.now += 3600
     for _ in range(5):
         clock.now += 1
-        assert watch.lost(house.leases.held()) == []
-    watch.forget()  # the store took no writes
+        assert watching.lost(house.leases.held()) == []
+    watching.forget()  # the store took no writes
     for _ in range(11):
-        assert watch.lost(house.leases.held()) == []
+        assert watching.lost(house.leases.held()) == []
         clock.now += 1
-    assert len(watch.lost(house.leases.held())) == 1
+    assert len(watching.lost(house.leases.held())) == 1
 
 
 def test_a_machine_that_got_another_name_still_knows_its_supervisors(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = house.running()
     house.set(lease.job_id, supervisor={**Identity.of(1).__dict__, "start_time": -1.0})
     monkeypatch.setattr("socket.gethostname", lambda: "renamed")
-    assert [held.job_id for held in LeaseWatch(60).lost(house.leases.held())] == [lease.job_id]
+    assert [held.job_id for held in watch(60).lost(house.leases.held())] == [lease.job_id]
 
 
 def test_a_recycled_pid_is_no_sign_of_life(house: House) -> None:
     lease = house.running()
     own = Identity.of(1)
-    for other in ({**own.__dict__, "start_time": own.start_time + 1}, {**own.__dict__, "boot_id": "another"}):
-        house.set(lease.job_id, supervisor=other)
-        assert [held.job_id for held in LeaseWatch(60).lost(house.leases.held())] == [lease.job_id]
+    house.set(lease.job_id, supervisor={**own.__dict__, "start_time": own.start_time + 1})
+    assert [held.job_id for held in watch(60).lost(house.leases.held())] == [lease.job_id]
     for machine in (boot_id(), f"{boot_id()}pid:[1]", socket.gethostname()):
         house.set(lease.job_id, supervisor=own.__dict__, host=machine)
-        assert LeaseWatch(60).lost(house.leases.held()) == [], "nor does a pid of another container, on the same machine"
+        assert watch(60).lost(house.leases.held()) == [], "nor does a pid of another container, on the same machine"
     house.set(lease.job_id, supervisor=own.__dict__, host="elsewhere")
-    assert LeaseWatch(60).lost(house.leases.held()) == [], "a pid of another machine says nothing here"
+    assert watch(60).lost(house.leases.held()) == [], "a pid of another machine says nothing here"
+
+
+def test_a_machine_that_was_started_anew_knows_what_ran_before(house: House) -> None:
+    lease = house.running()
+    before = {**Identity.of(1).__dict__, "boot_id": "another"}
+    house.set(lease.job_id, supervisor=before, host=f"another{pid_namespace()}")
+    assert watch(60, worker_id="another").lost(house.leases.held()) == [], "a worker of another name may be on another machine"
+    assert [held.job_id for held in watch(60).lost(house.leases.held())] == [lease.job_id]
+
+
+def test_a_lease_that_is_taken_while_it_is_given_up_stays(house: House) -> None:
+    house.submit()
+    (lease,) = house.claim()
+    (held,) = house.leases.held()
+    house.leases.take(lease, supervisor=SUPERVISOR)
+    assert house.leases.lose(held) is None
+    assert house.store.get(lease.job_id).status is Status.RUNNING
+    (held,) = house.leases.held()
+    house.leases.update(lease)
+    assert house.leases.lose(held) is None, "nor one that has just given a sign"
 
 
 def test_a_stopping_server_asks_its_own_jobs_to_end(house: House) -> None:
