@@ -52,7 +52,11 @@ def main(arguments: Sequence[str]) -> int:
     root = Path(tempfile.mkdtemp(prefix="runcast-chaos-"))
     try:
         for scenario in SCENARIOS:
-            if chosen.only is None or scenario.name in chosen.only:
+            if chosen.only is not None and scenario.name not in chosen.only:
+                continue
+            if scenario.lacking:
+                progress.print(f"{scenario.name}: left out, {scenario.lacking}")
+            else:
                 (folder := root / scenario.name).mkdir()
                 started = time.monotonic()
                 outcome = run(scenario, chosen.dose, seed=chosen.seed, folder=folder)

@@ -46,6 +46,8 @@ class Scenario:
     small: int
     full: int
     run: Run
+    lacking: str | None = None
+    """What this machine has not got, without which there is nothing to show."""
 
     def dose(self, name: str) -> int:
         return {"small": self.small, "full": self.full}[name]

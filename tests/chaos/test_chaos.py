@@ -41,6 +41,8 @@ def test_the_documents_quote_every_row_at_its_full_dose() -> None:
     for scenario in SCENARIOS:
         dose, survived = rows[scenario.name]
         assert survived == dose >= scenario.full
+    for scenario in ATTACKS:
+        assert f"{scenario.name.removeprefix('attack-')} {scenario.full}" in security.replace("\n", " ")
     attacks = sum(scenario.full for scenario in ATTACKS)
     assert f"{attacks} of {attacks}" in readme and f"{attacks} of {attacks}" in security
 

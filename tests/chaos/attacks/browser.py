@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -185,7 +186,6 @@ ATTACKS = (
     Attack("the service in a window", opened_as_a_window),
 )
 
-# Without a browser there is nothing to show: the rows of bare requests in `doors.py` remain.
 ROW = Row(
     name="attack-browser",
     fault="a foreign page in a real browser, which knows the token",
@@ -193,4 +193,5 @@ ROW = Row(
     prepare=prepare,
     check=end_browser,
 )
-SCENARIOS = (ROW.scenario(),) if CHROMIUM else ()
+LACKING = None if CHROMIUM else "there is no Chromium here; Debian's package is `chromium`"
+SCENARIOS = (replace(ROW.scenario(), lacking=LACKING),)
