@@ -18,6 +18,7 @@ import gevent
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
+from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -101,7 +102,10 @@ class Api(BaseApplication):  # type: ignore[misc]
         # Where it is installed, Connexion and engineio load it for parts of theirs that are not for Flask: a seventh of the time to start.
         sys.modules.setdefault("aiohttp", None)  # type: ignore[arg-type]
         from handlers.app import create_app
+        from handlers.gateway import answer_nonsense
 
+        # The library's own is a page of HTML, with none of what our answers carry.
+        util.write_error = lambda client, *what: util.write_nonblock(client, answer_nonsense(*what))
         try:
             return create_app(self._settings)
         except RuncastError as error:

@@ -8,10 +8,10 @@ from typing import Any
 
 from handlers.auth import Gate
 from handlers.documents import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY
-from handlers.problems import kind_of, problem
+from handlers.problems import INTERNAL, PREFIX, kind_of, problem
 from handlers.representations import to_json
 from handlers.websocket import Wsgi
-from jobs.errors import RuncastError
+from jobs.errors import InvalidRequest, RuncastError
 
 HARDENING = {
     "X-Content-Type-Options": "nosniff",
@@ -56,6 +56,21 @@ class Hardened:
             return start_response(status, [*headers, *missing], *more)
 
         return self._inner(environ, start)
+
+
+def answer_nonsense(status: int, reason: str, detail: str) -> bytes:
+    """All that is said to what is no request, and so comes no further: a problem like any other, and the end of the connection."""
+    kind = INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else kind_of(InvalidRequest(""))
+    body = to_json({"type": PREFIX + kind.name, "title": reason, "status": status, "detail": detail[:4000] or reason}).encode()
+    headers = {
+        "Content-Type": "application/problem+json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        "Content-Security-Policy": DATA_SECURITY_POLICY,
+        **HARDENING,
+    }
+    head = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
 def refuse(error: RuncastError, start_response: Callable[..., Any]) -> Iterable[bytes]:

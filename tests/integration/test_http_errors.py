@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -363,6 +366,32 @@ def test_a_body_whose_length_is_not_told_is_cut_off_as_well(place: Place) -> Non
     answer = place.server.call("POST", "/jobs/submit", data=(b" " * 65536 for _ in range(17)), headers={"Content-Type": "application/json"})
     assert_problem(answer, 413, "too-large")
     assert state(place.server) == before
+
+
+NO_REQUESTS = {
+    b"nonsense\r\n\r\n": 400,
+    b"GET / HTTP/9.9\r\n\r\n": 400,
+    b"G@T / HTTP/1.1\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\na b: c\r\n\r\n": 400,
+    b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n": 414,
+    b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n": 431,
+    b"POST / HTTP/1.1\r\nTransfer-Encoding: nonsense\r\n\r\n": 501,
+}
+
+
+@pytest.mark.parametrize("data", NO_REQUESTS, ids=lambda data: repr(data[:30]))
+def test_what_is_no_request_is_answered_by_a_problem_as_well(place: Place, data: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(place.server.url).port), timeout=20) as connection:
+        connection.sendall(data)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        problem = json.loads(answer.read())
+        assert connection.recv(1) == b""
+    status = NO_REQUESTS[data]
+    assert (answer.status, problem["status"], problem["type"]) == (status, status, "urn:runcast:problem:invalid-request")
+    assert problem["title"] and problem["detail"]
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff" and "sandbox" in answer.headers["Content-Security-Policy"]
 
 
 def test_a_full_queue_refuses_submissions_and_retries_until_there_is_room(tmp_path: Path) -> None:
