@@ -6,10 +6,12 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from jobs.fence import copy_workspace
 from jobs.model import JobType, Submission
 from jobs.progress import ProgressParser, ProgressTracker
 from jobs.recipes import Recipe, Recipes, job_environment
+from support.waiting import eventually
 
 DEADLINE = 40.0
 
@@ -38,10 +41,8 @@ class Shipped:
     base: dict[str, str]
 
     def start(self, recipe: Recipe) -> subprocess.Popen[str]:
-        folder = self.root.parent / "files"
-        folder.mkdir(exist_ok=True)
         return subprocess.Popen(
-            recipe.command(folder),
+            recipe.command(Path(tempfile.mkdtemp(dir=self.root.parent))),
             cwd=recipe.cwd,
             env=job_environment(self.base, recipe=recipe, marker="job:lease"),
             stdin=subprocess.DEVNULL,
@@ -202,6 +203,36 @@ def test_release_and_debug_differ_and_are_cleaned_apart(shipped: Shipped) -> Non
     assert rebuilt["made"] == rebuilt["steps"]
     shipped.run(JobType.BUILD, config="debug", clean=True)
     assert not list((shipped.root / "_build").glob("*/debug"))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_whoever_is_ended_while_it_creates_leaves_no_half_project(shipped: Shipped, signum: signal.Signals) -> None:
+    many = shipped.root / "templates/extensions/service.setup/template/data"
+    many.mkdir()
+    for number in range(5000):
+        (many / f"{number}.txt").write_text("{{ extension_name }}")
+    source = shipped.root / "source"
+    before = shipped.recipes.workspace.projects()
+    recipe = shipped.recipes.expand(Submission(JobType.CREATE, {"template": "small_service", "name": "acme.service"}))
+    with shipped.start(recipe) as process:
+        eventually(lambda: len(list(source.glob(".new-*/*/data/*"))) > 10, "it is in the midst of it")
+        process.send_signal(signum)
+        output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode in (128 + signum, -signum) and "::result" not in output, output
+    assert shipped.recipes.workspace.projects() == before
+    assert len(list(source.glob(".new-*"))) == (signum == signal.SIGKILL)
+    shutil.rmtree(many)
+    assert len(result(shipped.run(JobType.CREATE, template="small_service", name="acme.service"))["created"]) == 2
+    assert not list(source.glob(".new-*"))
+
+
+def test_two_who_create_at_once_leave_each_other_alone(shipped: Shipped) -> None:
+    expand = shipped.recipes.expand
+    recipes = [expand(Submission(JobType.CREATE, {"template": "small_service", "name": f"acme.s{number}"})) for number in range(6)]
+    makers = [shipped.start(recipe) for recipe in recipes]
+    outputs = [maker.communicate(timeout=DEADLINE)[0] for maker in makers]
+    assert [maker.returncode for maker in makers] == [0] * 6, outputs
+    assert not list((shipped.root / "source").glob(".new-*"))
 
 
 @pytest.mark.parametrize(

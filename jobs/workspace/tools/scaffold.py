@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,13 +122,14 @@ def _make(workspace: Workspace, parts: list[Part]) -> None:
     workspace.apps.mkdir(parents=True, exist_ok=True)
     workspace.extensions.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=workspace.apps.parent) as scratch:
+    signal.signal(signal.SIGTERM, _give_up)
+    with _scratch(workspace) as scratch:
         try:
             for number, part in enumerate(parts, 1):
                 say(f"[{number}/{len(parts)}] Render {workspace.shown(part.target)}")
-                fresh = Path(scratch) / str(number)
-                _render(part, fresh)
-                _place(fresh, part.target)
+                _render(part, scratch / str(number))
+            for number, part in enumerate(parts, 1):
+                _place(scratch / str(number), part.target)
                 made.append(part.target)
         except FileExistsError as error:
             _remove(made)
@@ -133,6 +137,27 @@ def _make(workspace: Workspace, parts: list[Part]) -> None:
         except BaseException:
             _remove(made)
             raise
+
+
+def _give_up(signum: int, _frame: object) -> None:
+    """A cancel takes away what was half made."""
+    raise SystemExit(128 + signum)
+
+
+@contextmanager
+def _scratch(workspace: Workspace) -> Iterator[Path]:
+    """A folder for what is not whole yet. What was left by those that were killed is removed by the next one that makes something alone."""
+    makers = os.open(workspace.apps, os.O_RDONLY)
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(makers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in workspace.apps.parent.glob(".new-*"):
+                shutil.rmtree(left)
+        fcntl.flock(makers, fcntl.LOCK_SH)  # before there is anything of ours that somebody could take for left
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=workspace.apps.parent) as scratch:
+            yield Path(scratch)
+    finally:
+        os.close(makers)
 
 
 def _render(part: Part, target: Path) -> None:
