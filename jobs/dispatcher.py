@@ -81,7 +81,7 @@ class Dispatcher:
         self._insist(self._register)
         while not self._stopping and not self._abandoned:
             self._tick()
-        if not self._settings.keep_jobs:
+        if not self._settings.keep_jobs and not self._abandoned:
             self._end_jobs()
         self._insist(lambda: self._leases.worker_gone(self._settings.worker_id))
 
@@ -124,7 +124,7 @@ class Dispatcher:
     def _listen(self, seconds: float) -> bool:
         """Whether slots became free meanwhile."""
         readable, _, _ = select.select([self._channel], [], [], seconds)
-        freed = bool(readable) and bool(self._channel.recv(4096))
+        freed = bool(readable) and bool(receive(self._channel))
         if readable and not freed:
             # Whoever forks the supervisors is gone; it will be started again, and we with it.
             self._abandoned = True
@@ -144,7 +144,7 @@ class Dispatcher:
             try:
                 self._hand_over(lease)
                 reached("claim.handed_over")
-            except BrokenPipeError:  # whoever forks is gone; nobody takes the lease, so the job will be pending again
+            except ConnectionError:  # whoever forks is gone; nobody takes the lease, so the job will be pending again
                 self._abandoned = True
 
     def _running(self) -> int:
@@ -180,6 +180,14 @@ class Dispatcher:
                 logger.warning("%s Trying on.", error)
                 if self._listen(0.5):
                     self._claiming.due = 0.0
+
+
+def receive(channel: socket.socket) -> bytes:
+    """What the process at the other end says; nothing when it is gone, whether or not it has read all that it was told."""
+    try:
+        return channel.recv(1 << 16)
+    except ConnectionResetError:
+        return b""
 
 
 @dataclass

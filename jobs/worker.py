@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from jobs.database import Database
 from jobs.diagnostics import log_to_stderr
-from jobs.dispatcher import Dispatcher
+from jobs.dispatcher import Dispatcher, receive
 from jobs.errors import LeaseLost, OperatorError, Unavailable
 from jobs.fault_points import reached
 from jobs.leases import Lease
@@ -155,7 +155,7 @@ class Worker:
 
     def _hear(self) -> None:
         assert self._channel is not None
-        data = _receive(self._channel)
+        data = receive(self._channel)
         if not data:
             self._selector.unregister(self._channel)
             self._channel.close()
@@ -215,7 +215,7 @@ class Worker:
 
     def _hear_supervisor(self, supervisor: Supervisor) -> None:
         """It has done its job, or is gone."""
-        done = _receive(supervisor.channel)
+        done = receive(supervisor.channel)
         self._tell_of_free_slot()
         if done and len(self._idle) < SPARES:
             self._idle.append(supervisor)
@@ -245,7 +245,7 @@ class Worker:
             with suppress(Unavailable):  # it touches what the first job will touch; nothing depends on it
                 rehearse(self._database)
         for number in range(1, JOBS_EACH + 1):
-            line = _receive(channel)
+            line = receive(channel)
             if not line:
                 return
             reached("start.received")
@@ -286,14 +286,6 @@ class Worker:
                 end.close()
         if self._lifeline is not None:
             os.close(self._lifeline)
-
-
-def _receive(channel: socket.socket) -> bytes:
-    """What a child says; nothing when it is gone, whether or not it has read all that it was told."""
-    try:
-        return channel.recv(1 << 16)
-    except ConnectionResetError:
-        return b""
 
 
 def main() -> int:

@@ -1,19 +1,25 @@
-"""What the worker's main process does with the channel of a dispatcher that has died."""
+"""What worker and dispatcher do with the channel between them when the other one has died."""
 
 from __future__ import annotations
 
 import selectors
 import signal
 import socket
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from jobs.database import Database
+from jobs.dispatcher import Dispatcher
 from jobs.fence import SHIPPED
+from jobs.leases import Leases
+from jobs.model import JobType, Submission
 from jobs.recipes import Recipes
 from jobs.settings import Settings
+from jobs.signals import OURS
+from jobs.store import NewJob, Store
 from jobs.worker import Worker
 
 MANY = 1000
@@ -50,3 +56,30 @@ def test_all_that_was_handed_over_is_passed_on_before_the_next_one_starts(tmp_pa
         assert worker.events == [LEASE] * MANY + [b"started"]
         assert vars(worker)["_channel"] is None
         assert not worker._selector.get_map()
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    before = {signum: signal.getsignal(signum) for signum in OURS}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+@pytest.mark.parametrize("unread", [b"", LEASE + b"\n"], ids=["read", "unread"])
+def test_a_dispatcher_whose_worker_has_died_leaves_without_a_word_to_the_jobs(
+    tmp_path: Path, own_signals: None, caplog: pytest.LogCaptureFixture, unread: bytes
+) -> None:
+    """Whether or not the worker had still read what it was told, which the system says in another way."""
+    settings = Settings(data_dir=tmp_path)
+    database = Database(settings.url)
+    database.migrate()
+    Store(database).submit(NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=1)
+    (lease,) = Leases(database).claim(worker_id=settings.worker_id, host="here", queues=["default"], slots=1)
+    ours, theirs = socket.socketpair()
+    with closing(theirs), closing(database):
+        theirs.sendall(unread)
+        ours.close()
+        Dispatcher(settings, hand_over=lambda lease: None, channel=theirs).run()
+        assert Leases(database).cancel_request(lease) is None
+    assert not [record for record in caplog.records if "Stopping" in record.message]
