@@ -17,9 +17,10 @@ from typing import Any
 
 import psutil
 
-from chaos.invariants import hold_all, hold_api, hold_no_processes, hold_nothing_left
+from chaos.invariants import hold_all, hold_api, hold_at_rest, hold_no_processes, hold_nothing_left, stored_lines
 from chaos.scenario import Findings, Outcome, Scenario
 from chaos.service import Surroundings, colleague
+from chaos.witnesses import Witness, hold_witnesses
 from support.programs import program
 from support.server import RunningServer
 from support.waiting import eventually
@@ -29,6 +30,8 @@ AT_ONCE = 4
 PIECE = 64 << 10
 """Where a line is split that is too long; see section 6 of the design."""
 LOG_CAP = 24 << 20
+STOP_SECONDS = 1.0 + 5.0
+"""What an end may take that a client asks for: the grace of these tasks, and what a busy machine needs."""
 TO_THE_END, CANCEL, FORCE, TIMEOUT = "to the end", "cancelled", "cancelled by force", "timed out"
 SIGNALS = (
     *("HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2"),
@@ -65,8 +68,14 @@ class Child:
     result: tuple[str, str | None, int | None, str | None] = ("completed", None, 0, None)
     says: Says = any_log
     stays_says: Says = any_log
+    flood: bool = False
+    """It writes more than a log keeps, and than a witness in Python reads as fast as it comes."""
     heavy: bool = False
     """Only for `make chaos`."""
+
+    def said(self, log: bytes) -> bool:
+        """Whether `text` is in it; line ends alone are a number of lines."""
+        return self.text.encode() in log if self.text.strip() else log.count(b"\n") >= len(self.text)
 
 
 def number_after_number(raw: bytes, _job: dict[str, Any]) -> str | None:
@@ -94,22 +103,42 @@ def split_long_line(length: int) -> Says:
     return says
 
 
-def head_and_tail(lines: int, width: int) -> Says:
-    """The log of numbered lines is over its cap: head and tail are kept whole, in between a gap that the log tells of."""
+def head_and_tail(raw: bytes, job: dict[str, Any]) -> str | None:
+    """A log of numbered lines, perhaps over its cap: head and tail are kept whole, in between a gap that the log tells of. Its last line
+    may be cut."""
+    head, told, tail = raw.partition(b"[runcast: lines ")
+    whole = head + tail.partition(b"\n")[2]
+    *lines, cut = whole.split(b"\n")
+    count = job["log"]["lines"] - bool(cut)
+    first, last = (int(word) for word in tail.split(b" are gone")[0].split(b" to ")) if told else (count + 1, count)
+    expected = [*range(1, first), *range(last + 1, count + 1)]
+    if not lines or [int(line.split()[1]) for line in lines] != expected:
+        return f"the log has other lines than 1 to {count} without {first} to {last}"
+    if job["log"]["dropped_lines"] != last - first + 1:
+        return f"the job counts {job['log']}, its log says {first} to {last}"
+    if told and len(head) < LOG_CAP // 4:
+        return f"{len(head)} bytes are kept of the head"
+    return None if len(whole) <= LOG_CAP else f"{len(whole)} bytes are kept"
+
+
+def in_number(lines: int) -> Says:
+    """So many lines were written, more than a log keeps."""
 
     def says(raw: bytes, job: dict[str, Any]) -> str | None:
-        head, told, tail = raw.partition(b"[runcast: lines ")
-        first, last = (int(word) for word in told and tail.split(b" are gone")[0].split(b" to ")) if told else (lines + 1, lines)
-        numbers = [int(line.split()[1]) for line in (head + tail.partition(b"\n")[2]).splitlines()]
-        expected = [*range(1, first), *range(last + 1, lines + 1)]
-        if not told and lines * width > LOG_CAP:
-            return "the log does not tell of its gap"
-        if numbers != expected:
-            return f"the log has other lines than {first} to {last} left out"
-        if job["log"]["lines"] != lines or job["log"]["dropped_lines"] != last - first + 1:
-            return f"the job counts {job['log']} of {lines} lines"
-        kept = len(expected) * width
-        return None if kept <= LOG_CAP and (first - 1) * width >= LOG_CAP // 4 else f"{kept} bytes are kept, {first - 1} lines of the head"
+        if job["log"]["lines"] != lines or not job["log"]["dropped_lines"]:
+            return f"the job counts {job['log']}, not {lines} lines with a gap"
+        return head_and_tail(raw, job)
+
+    return says
+
+
+def pids(at_most: int) -> Says:
+    """One number a line, none twice."""
+
+    def says(raw: bytes, _job: dict[str, Any]) -> str | None:
+        numbers = raw.split()
+        well = all(number.isdigit() for number in numbers) and len(set(numbers)) == len(numbers) == raw.count(b"\n") <= at_most
+        return None if well else f"{len(numbers)} pids, {len(set(numbers))} of them different, in {raw.count(chr(10).encode())} lines"
 
     return says
 
@@ -122,13 +151,29 @@ def then_stay(script: str) -> str:
 BYTES = b"before\nlone \x80 byte\ncut \xe2\x82\noverlong \xc0\xaf\nsurrogate \xed\xa0\x80\nnull \x00 byte\nafter \xc3\xbc\n"
 BIG_LINES, BIG_WIDTH = 1_000_000, 200
 CHILDREN: Sequence[Child] = (
-    Child("fork storm", program("multiplies", "--processes", 80, "--leave"), program("multiplies", "--processes", 80), text="\n" * 60),
-    Child("double fork with setsid", program("setsid_grandchild"), program("setsid_grandchild", "--stay", "--ignore-sigterm"), "started"),
+    Child(
+        "fork storm",
+        program("multiplies", "--processes", 80, "--leave"),
+        program("multiplies", "--processes", 80),
+        text="\n" * 60,
+        says=pids(80),
+        stays_says=pids(80),
+    ),
+    Child(
+        "double fork with setsid",
+        program("setsid_grandchild"),
+        program("setsid_grandchild", "--stay", "--ignore-sigterm"),
+        "started",
+        says=exactly(b"started\n"),
+        stays_says=exactly(b"started\n"),
+    ),
     Child(
         "daemon with an empty environment",
         program("setsid_grandchild", "--clean-env"),
         program("setsid_grandchild", "--clean-env", "--stay"),
         "started",
+        says=exactly(b"started\n"),
+        stays_says=exactly(b"started\n"),
     ),
     Child(
         "SIGTERM ignored",
@@ -203,7 +248,14 @@ CHILDREN: Sequence[Child] = (
         says=exactly(b"hidden\n"),
         stays_says=exactly(b"hidden\n"),
     ),
-    Child("hides and ignores SIGTERM", program("hides", "--ignore-sigterm"), program("hides", "--stay", "--ignore-sigterm"), "hidden"),
+    Child(
+        "hides and ignores SIGTERM",
+        program("hides", "--ignore-sigterm"),
+        program("hides", "--stay", "--ignore-sigterm"),
+        "hidden",
+        says=exactly(b"hidden\n"),
+        stays_says=exactly(b"hidden\n"),
+    ),
     Child("runs away from process to process", program("runaway"), None, says=exactly(b"running\n")),
     *(
         Child(f"ends by SIG{name}", program("killed_by", f"SIG{name}"), None, result=("failed", "signal", None, f"SIG{name}"))
@@ -214,8 +266,17 @@ CHILDREN: Sequence[Child] = (
         program("numbered_lines", BIG_LINES, "--bytes", BIG_WIDTH),
         then_stay(program("numbered_lines", BIG_LINES, "--bytes", BIG_WIDTH)),
         "staying",
-        says=head_and_tail(BIG_LINES, BIG_WIDTH),
+        says=in_number(BIG_LINES),
+        flood=True,
         heavy=True,
+    ),
+    Child(
+        "output without an end",
+        None,
+        program("numbered_lines", 1000 * BIG_LINES, "--bytes", BIG_WIDTH),
+        "line",
+        stays_says=head_and_tail,
+        flood=True,
     ),
 )
 
@@ -258,6 +319,7 @@ def run(dose: int, rng: Random, folder: Path) -> Outcome:
     workspace.mkdir()
     plan = chosen(dose, rng)
     jobs: list[str] = []
+    took: dict[str, list[float]] = {}
 
     def one(number: int, case: Case) -> None:
         place = workspace / f"case-{number}"
@@ -265,44 +327,61 @@ def run(dose: int, rng: Random, folder: Path) -> Outcome:
         findings.done += 1
         with colleague(server) as mine:
             try:
-                faults = misbehave(mine, case, place, jobs, findings)
+                faults = misbehave(mine, case, place, jobs, witness=witness, took=took.setdefault(case.ending, []))
             except Exception as error:
                 faults = [f"{type(error).__name__}: {error}"]
         findings.survived += not faults
         findings.broken += [f"{case.name}: {fault}" for fault in faults]
 
     with surroundings.serve(slots=AT_ONCE, tasks=TASKS, workspace=workspace, log_cap=LOG_CAP) as server:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(one, range(len(plan)), plan))
+        with Witness(server, "the witness") as witness:
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                list(pool.map(one, range(len(plan)), plan))
+            hold_witnesses(findings, [witness], logs={})
+            hold_seen(findings, witness, surroundings)
         hold_api(findings, server, surroundings, accepted=jobs)
         hold_no_processes(findings, jobs)
+        hold_at_rest(findings, server, surroundings)
         server.assert_clean()
+    findings.recoveries += [*took.get(CANCEL, ()), *took.get(FORCE, ())]
     hold_all(findings, surroundings, accepted=jobs)
     hold_nothing_left(findings, surroundings)
     findings.left_processes += len(left_in(workspace))
     return findings.outcome()
 
 
-def misbehave(server: RunningServer, case: Case, place: Path, jobs: list[str], findings: Findings) -> list[str]:
-    """Run one child in its folder and end it; gives what is wrong. A recovery is the time from a cancel to the end of all."""
+def hold_seen(findings: Findings, witness: Witness, surroundings: Surroundings) -> None:
+    """It saw what is stored: all of it together, because lines that are too long are stored in pieces."""
+    findings.hold(witness.seen, "nobody watched")
+    for job_id, seen in witness.seen.items():
+        same = "".join(seen.lines) == "".join(stored_lines(surroundings.database, job_id))
+        findings.hold(same, f"{witness.name} saw something else of job {job_id} than is stored")
+
+
+def misbehave(server: RunningServer, case: Case, place: Path, jobs: list[str], *, witness: Witness, took: list[float]) -> list[str]:
+    """Run one child in its folder and end it; gives what is wrong. `took` gets the seconds from a cancel to the end of all."""
     child, ending = case.child, case.ending
     script = child.ends if ending == TO_THE_END else child.stays
     timeout = {"timeout_seconds": 2} if ending == TIMEOUT else {}
     params = {"task": case.task, "inputs": {"folder": place.name, "script": script}}
     job_id = server.submit({"type": "task", "params": params, **timeout})["id"]
     jobs.append(job_id)
+    if not child.flood:
+        witness.watch(job_id)
     if ending in (CANCEL, FORCE):
-        wait_for_text(server, job_id, child.text)
+        wait_until_said(server, job_id, child)
         assert server.call("POST", f"/jobs/{job_id}/cancel", json={"force": ending == FORCE}).status_code == 202
     cancelled = time.monotonic()
     job = server.wait(job_id, seconds=120)
-    if ending in (CANCEL, FORCE):
-        findings.recoveries.append(time.monotonic() - cancelled)
+    took.append(time.monotonic() - cancelled)
     left = left_in(place)  # at once: who sees the end finds nothing left
     faults = [f"process {process.pid} was left" for process in left]
     faults += wrong_end(job, child, ending)
+    if ending in (CANCEL, FORCE) and took[-1] > STOP_SECONDS:
+        faults.append(f"it took {took[-1]:.1f} s to end")
     raw = server.call("GET", f"/jobs/{job_id}/log", headers={"Accept": "text/plain"}, timeout=60).content
-    says = child.says if ending == TO_THE_END else child.stays_says if ending in (CANCEL, FORCE) else any_log
+    # What was timed out may not have come so far.
+    says = child.says if ending == TO_THE_END else child.stays_says if child.said(raw) else any_log
     if fault := says(raw, job):
         faults.append(fault)
     return faults
@@ -318,12 +397,12 @@ def wrong_end(job: dict[str, Any], child: Child, ending: str) -> list[str]:
     return [] if all_told == child.result else [f"it ended as {all_told}"]
 
 
-def wait_for_text(server: RunningServer, job_id: str, text: str) -> None:
+def wait_until_said(server: RunningServer, job_id: str, child: Child) -> None:
     def said() -> bool:
-        lines = server.call("GET", f"/jobs/{job_id}/log", params={"tail": max(20, text.count("\n") + 1)}).json()["lines"]
-        return text in "".join(line["text"] + "\n" for line in lines) if text.strip() else len(lines) >= len(text)
+        lines = server.call("GET", f"/jobs/{job_id}/log", params={"tail": max(20, child.text.count("\n") + 1)}).json()["lines"]
+        return child.said("".join(line["text"] + "\n" for line in lines).encode(errors="replace"))
 
-    eventually(said, f"{text[:20]!r} is in the log", seconds=60)
+    eventually(said, f"{child.text[:20]!r} is in the log", seconds=60)
 
 
 def left_in(folder: Path) -> list[psutil.Process]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from chaos.invariants import hold_all, hold_api, hold_at_rest, hold_no_processes, hold_nothing_left, listed, stored_lines
+from chaos.invariants import hold_all, hold_api, hold_at_rest, hold_calm, hold_no_processes, hold_nothing_left, listed, stored_lines
 from chaos.kills import RECOVERY_SECONDS, recover
 from chaos.load import Load, hold_load
 from chaos.scenario import Findings, Outcome, Scenario
@@ -68,10 +68,11 @@ def run(dose: int, rng: Random, folder: Path) -> Outcome:
         hold_api(findings, server, surroundings, accepted=accepted)
         hold_no_processes(findings, accepted)
         stack.close()
-        hold_at_rest(findings, server)
+        hold_at_rest(findings, server, surroundings)
     hold_load(findings, load, lost_at_most=0)
     hold_all(findings, surroundings, accepted=accepted)
     hold_nothing_left(findings, surroundings)
+    hold_calm(findings, server)
     return findings.outcome()
 
 

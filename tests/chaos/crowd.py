@@ -54,10 +54,14 @@ class Report:
     faults: list[str] = field(default_factory=list)
     lines: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Of which job each honest client saw how many lines."""
-    connections: int = 0
+    connections: dict[str, int] = field(default_factory=dict)
+    """Of each kind of client that comes more than once."""
     refused: int = 0
     subscriptions: int = 0
     garbage: int = 0
+
+    def came(self, kind: str) -> None:
+        self.connections[kind] = self.connections.get(kind, 0) + 1
 
 
 class Connection:
@@ -156,7 +160,7 @@ async def silent(orders: Orders, report: Report, _name: str) -> None:
     """Subscribes to everything that is to be had, and never reads again."""
     connection = await Connection.open(orders.port, buffer=1 << 12)
     await connection.join(orders.token)
-    report.connections += 1
+    report.came("silent")
     for what in ({"job_id": orders.flood, "after_seq": 0}, {"job_id": orders.watch}, {"all": True}):
         connection.emit("subscribe", what, ack=1)
     connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -169,7 +173,7 @@ async def returning(orders: Orders, report: Report, _name: str) -> None:
     connection = await Connection.open(orders.port)
     with suppress(asyncio.TimeoutError):
         await connection.join(orders.token)
-        report.connections += 1
+        report.came("returning")
         connection.emit("subscribe", {"job_id": orders.flood, "after_seq": 0}, ack=1)
         await asyncio.sleep(PAUSE)
     if random.random() < 0.5:
@@ -197,7 +201,7 @@ async def garbling(orders: Orders, report: Report, _name: str) -> None:
     if random.random() < 0.3:
         connection.emit("subscribe", {"job_id": orders.watch})  # before it is let in
     await connection.join(orders.token)
-    report.connections += 1
+    report.came("garbling")
 
     async def read() -> None:
         with suppress(*BROKEN):

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, astuple, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -151,22 +152,22 @@ def listed(server: RunningServer) -> Mapping[str, Mapping[str, Any]]:
             return jobs
 
 
-def left_of_jobs(job_ids: Collection[str], *, groups: Collection[int] = ()) -> list[psutil.Process]:
-    """Running processes of jobs: by the marker in their environment, and by process groups that programs told of."""
+def left_of_jobs(job_ids: Collection[str]) -> list[psutil.Process]:
+    """Running processes of jobs, by the marker in their environment."""
     found = []
     for process in psutil.process_iter():
         try:
             marked = process.environ().get(MARKER, "").partition(":")[0] in job_ids
-            if (marked or (groups and os.getpgid(process.pid) in groups)) and process.status() != psutil.STATUS_ZOMBIE:
+            if marked and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):
             continue
     return found
 
 
-def hold_no_processes(findings: Findings, job_ids: Collection[str], *, groups: Collection[int] = ()) -> None:
+def hold_no_processes(findings: Findings, job_ids: Collection[str]) -> None:
     """Nothing of jobs that have ended runs on."""
-    left = left_of_jobs(job_ids, groups=groups)
+    left = left_of_jobs(job_ids)
     findings.left_processes += len(left)
     findings.broken += [f"process {process.pid} of an ended job runs on" for process in left]
 
@@ -183,32 +184,93 @@ def hold_nothing_left(findings: Findings, service: Surroundings) -> None:
     findings.broken += [f"the socket {path} was left" for path in service.folder.rglob("*") if path.is_socket()]
 
 
-def hold_at_rest(findings: Findings, server: RunningServer) -> None:
-    """Nobody is connected and nothing runs any more: the API holds no connection, and supervisors in reserve hold nothing of a job's."""
-    port = int(server.url.rpartition(":")[2])
+def hold_leases(findings: Findings, service: Surroundings, *, seconds: float) -> None:
+    """While jobs run: what is running without somebody who supervises it is noticed within so many seconds."""
 
-    def connections() -> list[Any]:
-        (worker,) = server.part("api").children()
-        return [c for c in worker.net_connections() if c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED]
+    def unsupervised() -> list[str]:
+        with opened(service.database) as connection:
+            return list(leases(connection))
 
-    def held() -> list[str]:
-        supervisors = [child for child in server.part("worker").children() if os.getsid(child.pid) == child.pid]
-        return [f"{one.pid} holds {thing}" for one in supervisors for thing in (*one.children(), *job_descriptors(one.pid))]
+    try:
+        eventually(lambda: not unsupervised(), "every running job has a supervisor", seconds=seconds)
+    except AssertionError:
+        findings.broken += unsupervised()
 
+
+def hold_calm(findings: Findings, server: RunningServer) -> None:
+    """Whatever happened was foreseen: there is no exception in its log."""
+    _, found, told = server.output.partition("Traceback")
+    findings.hold(not found, f"the service lost its temper: {told[:4000]}")
+
+
+@dataclass(frozen=True)
+class Most:
+    """What a process of the service may have when there is nothing to do."""
+
+    threads: int
+    sockets: int
+    descriptors: int
+
+
+API = Most(threads=4, sockets=1, descriptors=24)
+"""It listens, and nobody is connected. Threads: its loop's, the one that writes, the one that waits for the end of `serve`."""
+WORKER = Most(threads=1, sockets=5, descriptors=12)
+"""Two sockets to be woken by, one to the dispatcher, one to each supervisor in reserve."""
+DISPATCHER = Most(threads=1, sockets=2, descriptors=12)
+SUPERVISOR = Most(threads=1, sockets=2, descriptors=12)
+
+
+def hold_at_rest(findings: Findings, server: RunningServer, service: Surroundings) -> None:
+    """Nobody is connected and nothing runs any more: no process of the service has a connection, thread, descriptor, child or temporary
+    file that it had for a job or a client."""
     server.session.close()
     gc.collect()  # urllib3 leaves the connections of a closed session to it, and what was raised in one holds on to them
-    for left, what in ((connections, "connection"), (held, "descriptor or child of a supervisor in reserve")):
-        try:
-            eventually(lambda: not left(), f"no {what} is left", seconds=PATIENCE_SECONDS)  # noqa: B023  # called at once
-        except AssertionError:
-            findings.broken.append(f"a {what} is left: {left()}")
+    try:
+        eventually(lambda: not left_at_rest(server, service), "nothing is left", seconds=PATIENCE_SECONDS)
+    except AssertionError:
+        findings.broken += [f"at rest {what}" for what in left_at_rest(server, service)]
 
 
-def job_descriptors(pid: int) -> list[str]:
-    """Terminals and pipes that a process has open, besides its standard streams; none where the system does not show them."""
+def left_at_rest(server: RunningServer, service: Surroundings) -> list[str]:
+    """A sentence for each thing that should be gone."""
+    left = [f"there is the temporary file {path.name}" for path in service.temporary.glob("runcast-job-*")]
+    with suppress(psutil.NoSuchProcess):
+        (api,), worker = server.part("api").children(), server.part("worker")
+        left += beyond(API, api, "the API")
+        left += beyond(WORKER, worker, "the worker")
+        for child in worker.children():
+            if os.getsid(child.pid) == child.pid:
+                left += beyond(SUPERVISOR, child, "a supervisor in reserve")
+                left += [f"a supervisor in reserve holds {what}" for what in (*child.children(), *job_descriptors(child.pid))]
+            else:
+                left += beyond(DISPATCHER, child, "the dispatcher")
+    return left
+
+
+def beyond(most: Most, process: psutil.Process, name: str) -> list[str]:
+    """A sentence for each number of things that a process has more of than it may, or for its being a zombie."""
+    if process.status() == psutil.STATUS_ZOMBIE:
+        return [f"{name} is a zombie"]
+    found = descriptors(process.pid)
+    has = Most(process.num_threads(), sum(target.startswith("socket:") for target in found), len(found))
+    return [
+        f"{name} has {number} {what}, {allowed} at most: {found}"
+        for what, number, allowed in zip(asdict(most), astuple(has), astuple(most), strict=True)
+        if number > allowed
+    ]
+
+
+def descriptors(pid: int) -> list[str]:
+    """What a process has open; nothing where the system does not show it."""
     folder = Path(f"/proc/{pid}/fd")
     targets = []
     for link in folder.iterdir() if folder.is_dir() else ():
         with suppress(OSError):  # closed meanwhile
-            targets.append(str(link.readlink()) if int(link.name) > 2 else "")
-    return [target for target in targets if target.startswith(("/dev/ptmx", "/dev/pts", "pipe:"))]
+            targets.append(f"{link.readlink()}")
+    return targets
+
+
+def job_descriptors(pid: int) -> list[str]:
+    """Terminals and pipes that a process has open; supervisors have none of their own but, perhaps, for their standard streams."""
+    standard = [f"{link.readlink()}" for number in (0, 1, 2) if (link := Path(f"/proc/{pid}/fd/{number}")).is_symlink()]
+    return [target for target in descriptors(pid) if target.startswith(("/dev/ptmx", "/dev/pts", "pipe:")) and target not in standard]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -87,6 +89,10 @@ class Load:
             for job in self.jobs:
                 assert job.id is not None
                 eventually(lambda: status_of(server, job.id) in ENDED, f"job {job.id} ends", seconds=seconds)  # noqa: B023  # called at once
+
+    def said(self, job: LoadJob) -> list[int]:
+        """The numbers of the lines that a job has written, by itself."""
+        return _numbers(self.folder / f"{job.name}.said")
 
     # -- its thread ---------------------------------------------------------------------------------------------------------
 
@@ -162,31 +168,41 @@ def status_of(server: RunningServer, job_id: str | None) -> str | None:
     return None
 
 
+def losses(database: Path) -> list[str]:
+    """The jobs that lost a supervisor, by their histories; one that lost two stands here twice."""
+    with opened(database) as connection:
+        return [row["job_id"] for row in connection.execute("SELECT job_id FROM job_events WHERE cause LIKE ?", (f"%{LOST}%",))]
+
+
 def hold_load(
-    findings: Findings, load: Load, *, lost_at_most: int, killed: Collection[str] = (), ended_also: Collection[Ending] = ()
+    findings: Findings,
+    load: Load,
+    *,
+    lost_at_most: int,
+    stored: Mapping[str, int] = MappingProxyType({}),
+    killed: Collection[str] = (),
+    ended_also: Collection[Ending] = (),
 ) -> None:
     """Hold the stored jobs of the load against what they noted: starts, lines, and how they may have ended.
 
-    `lost_at_most` of them may have lost their supervisor; the leaders of those in `killed` were killed; any may have ended as
-    in `ended_also`.
+    `lost_at_most` supervisors may have been lost; of those in `stored` so many lines were stored then. The leaders of the jobs in `killed`
+    were killed; any may have ended as in `ended_also`.
     """
     findings.broken += load.faults
+    findings.hold(load.jobs, "the load did nothing")
     with opened(load.surroundings.database) as connection:
         rows = {row["id"]: row for row in connection.execute("SELECT id, status, reason, attempt FROM jobs")}
-        causes = connection.execute("SELECT job_id FROM job_events WHERE cause LIKE ?", (f"%{LOST}%",))
-        losses = [row["job_id"] for row in causes]
-    findings.hold(len(losses) <= lost_at_most, f"{len(losses)} supervisors were lost, but only {lost_at_most} were killed")
+    lost = losses(load.surroundings.database)
+    findings.hold(len(lost) <= lost_at_most, f"{len(lost)} supervisors were lost, but only {lost_at_most} were killed")
     for job in load.jobs:
         if (row := rows.get(job.id or "")) is not None:
             also: set[Ending] = {("failed", "signal")} if job.id in killed else set()
-            _hold_job(findings, load, job, row, lost=job.id in losses, also=also | {*ended_also})
+            _hold_ending(findings, job, row, lost=job.id in lost, also=also | {*ended_also})
+            _hold_lines(findings, load, job, row, at_least=stored.get(row["id"], 0) if job.id in lost else None)
 
 
-def _hold_job(findings: Findings, load: Load, job: LoadJob, row: Any, *, lost: bool, also: set[Ending]) -> None:
-    starts, said = (_numbers(load.folder / f"{job.name}.{what}") for what in ("starts", "said"))
+def _hold_ending(findings: Findings, job: LoadJob, row: Any, *, lost: bool, also: set[Ending]) -> None:
     ending = (row["status"], row["reason"])
-    allowed = row["attempt"] if lost else 1
-    findings.hold(len(starts) <= allowed, f"job {job.id} was started {len(starts)} times in {row['attempt']} attempts")
     expected = {("completed", None), *also}
     if job.cancel:
         expected.add(("cancelled", "cancelled_by_client"))
@@ -195,12 +211,33 @@ def _hold_job(findings: Findings, load: Load, job: LoadJob, row: Any, *, lost: b
     if job.kind == CREATE and lost:
         expected |= {("failed", "exit_code"), ("failed", "start_error")}  # what an earlier attempt made is there already
     findings.hold(ending in expected, f"job {job.id} ({job.name}) ended as {ending}")
-    if job.kind == CREATE or (lost and row["attempt"] > 1):
-        return  # each attempt numbers its lines anew
-    lines = stored_lines(load.surroundings.database, str(job.id))
-    # What a supervisor had read and not yet stored goes with it.
-    at_least = 0 if lost else job.lines if row["status"] == "completed" else len(said)
-    hold_numbered(findings, lines, of=f"job {job.id} ({job.name})", at_least=at_least)
+
+
+def _hold_lines(findings: Findings, load: Load, job: LoadJob, row: Any, *, at_least: int | None) -> None:
+    """Hold what a job noted against its log. `at_least` is given for one whose supervisor was lost, and with it what that had read and not
+    yet stored: it says how much was stored at the time.
+
+    A job that creates a project notes nothing; a second start of it would have failed, because the project is there.
+    """
+    if job.kind == CREATE:
+        return
+    starts, said = (_numbers(load.folder / f"{job.name}.{what}") for what in ("starts", "said"))
+    allowed, completed = row["attempt"] if at_least is not None else 1, row["status"] == "completed"
+    findings.hold(len(starts) <= allowed, f"job {job.id} was started {len(starts)} times in {row['attempt']} attempts")
+    findings.hold(starts or not completed, f"job {job.id} completed and was never started")
+    *earlier, last = by_attempt(stored_lines(load.surroundings.database, str(job.id)))
+    findings.hold(len(earlier) < allowed, f"the log of job {job.id} has {len(earlier) + 1} beginnings in {row['attempt']} attempts")
+    name = f"job {job.id} ({job.name})"
+    for lines in earlier:
+        hold_numbered(findings, lines, of=name, at_least=1)
+    known = len(said) if at_least is None else 0 if earlier else at_least
+    hold_numbered(findings, last, of=name, at_least=job.lines if completed else known)
+
+
+def by_attempt(lines: Sequence[str]) -> list[Sequence[str]]:
+    """A log of numbered lines, cut where the numbers begin anew; one empty piece for an empty log."""
+    beginnings = [index for index, line in enumerate(lines) if index == 0 or line == "line 1"]
+    return [lines[first:following] for first, following in pairwise([*beginnings, len(lines)])] or [[]]
 
 
 def _numbers(file: Path) -> list[int]:

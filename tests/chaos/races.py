@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -25,6 +26,8 @@ from support.waiting import eventually
 AT_ONCE = 4
 """Races that are run beside each other."""
 CANCELS = 50
+MANY = 100
+"""Of so many races that go either way, either side wins some."""
 QUICK = "echo line 1; echo line 2; sleep {delay}"
 LONG = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo line $i; sleep 0.01; done"
 
@@ -39,6 +42,8 @@ class Race:
     wrong: list[str]
     jobs: list[str]
     deleted: list[str]
+    winners: Counter[str]
+    """Of those races that both sides can win."""
 
     def start(self, script: str, *, running: bool = True) -> str:
         job_id = self.server.shell(script)
@@ -70,8 +75,10 @@ def cancel_against_the_end(race: Race) -> None:
     answer = race.expect(race.cancel(job_id), 202, 409)
     if answer.status_code == 409:
         race.ended_as(job_id, "completed")
+        race.winners["end"] += 1
         return
     job = race.ended_as(job_id, "cancelled", "completed")
+    race.winners["cancel" if job["status"] == "cancelled" else "end after an accepted cancel"] += 1
     if answer.json()["status"] not in ("pending", "running", "cancelled"):
         race.wrong.append(f"a cancel of job {job_id} was accepted when it was {answer.json()['status']}")
     if race.cancel(job_id).status_code != (202 if job["status"] == "cancelled" else 409):
@@ -107,6 +114,7 @@ def delete_while_watched(race: Race) -> None:
 def retry_while_running(race: Race) -> None:
     job_id = race.start(QUICK.format(delay=round(race.delay, 3)))
     answer = race.expect(race.server.call("POST", f"/jobs/{job_id}/retry"), 202, 409)
+    race.winners["retry refused" if answer.status_code == 409 else "retry"] += 1
     if answer.status_code == 202:
         race.jobs.append(again := answer.json()["id"])
         race.witness.watch(again)
@@ -148,7 +156,8 @@ def run(dose: int, rng: Random, folder: Path) -> Outcome:
         jobs, deleted = _run_all(plan, server, surroundings, findings)
         hold_api(findings, server, surroundings, accepted=jobs)
         hold_no_processes(findings, jobs)
-        hold_at_rest(findings, server)
+        hold_at_rest(findings, server, surroundings)
+        server.assert_clean()
     hold_all(findings, surroundings, accepted=jobs, deleted=deleted)
     hold_nothing_left(findings, surroundings)
     return findings.outcome()
@@ -160,6 +169,7 @@ def _run_all(
     """Gives the jobs of all races, and those of them that were deleted."""
     jobs: list[str] = []
     deleted: list[str] = []
+    winners: Counter[str] = Counter()
     with ExitStack() as stack:
         free: SimpleQueue[tuple[RunningServer, Witness]] = SimpleQueue()
         for number in range(AT_ONCE):
@@ -167,7 +177,7 @@ def _run_all(
 
         def one(kind: Callable[[Race], None], delay: float) -> None:
             mine = free.get()
-            race = Race(*mine, delay, [], [], [])
+            race = Race(*mine, delay, [], [], [], winners)
             started = time.monotonic()
             try:
                 kind(race)
@@ -187,6 +197,9 @@ def _run_all(
         witnesses = [free.get()[1] for _ in range(AT_ONCE)]
         logs = {job_id: stored_lines(surroundings.database, job_id) for job_id in set(jobs) - set(deleted)}
         hold_witnesses(findings, witnesses, logs=logs)
+    findings.notes += [f"{name} {count}" for name, count in sorted(winners.items())]
+    if len(plan) >= MANY:
+        findings.hold({"cancel", "end"} <= set(winners), f"one side won all races of a cancel against the end: {dict(winners)}")
     return jobs, deleted
 
 

@@ -9,18 +9,21 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 from statistics import median
+from typing import Any
 
 import psutil
 import requests
 
-from chaos.invariants import hold_all, hold_api, hold_at_rest, hold_no_processes, hold_nothing_left, stored_lines
-from chaos.kills import RECOVERY_SECONDS, Victims, kill, recover
+from chaos.invariants import hold_all, hold_api, hold_at_rest, hold_calm, hold_no_processes, hold_nothing_left, stored_lines
+from chaos.kills import RECOVERY_SECONDS, Victims, recover
 from chaos.load import Load, hold_load
 from chaos.scenario import Findings, Outcome, Scenario
 from chaos.service import Surroundings, colleague
@@ -33,6 +36,8 @@ TMPFS_BYTES = 24 << 20
 TALK_RATE = 250
 ANSWER_SECONDS = 12.0
 """Nobody waits longer for an answer, whatever the store does."""
+SHOWN_SECONDS = 15.0
+"""So long after its time a fault must have shown."""
 Fault = Callable[[RunningServer, Surroundings], Iterator[None]]
 
 
@@ -75,8 +80,8 @@ def read_only(server: RunningServer, surroundings: Surroundings) -> Iterator[Non
     # A process that has just started may open a file for writing between the two steps of a mount: then it stays writable.
     eventually(lambda: _mount_read_only(data), "the data folder is read-only")
     try:
-        victims = Victims(server)
-        kill([*victims.api_worker(), *victims.worker(), *victims.dispatcher()])
+        victims = Victims(server, Random())
+        victims.kill([*victims.api_worker(), *victims.worker(), *victims.dispatcher()])
         yield
     finally:
         _unmount(data)
@@ -135,12 +140,12 @@ def run(dose: int, rng: Random, folder: Path) -> Outcome:
             accepted, load = _run_all(findings, surroundings, server, dose, rng)
             hold_api(findings, server, surroundings, accepted=accepted)
             hold_no_processes(findings, accepted)
-            hold_at_rest(findings, server)
+            hold_at_rest(findings, server, surroundings)
         # What a job does on the same disk fails as well, which is its own fault, and it says so.
         hold_load(findings, load, lost_at_most=0, ended_also=[("failed", "exit_code"), ("failed", "signal")])
         hold_all(findings, surroundings, accepted=accepted)
         hold_nothing_left(findings, surroundings)
-        findings.hold("Traceback" not in server.output, "the service lost its temper")
+        hold_calm(findings, server)
     return findings.outcome()
 
 
@@ -150,62 +155,95 @@ def _run_all(findings: Findings, surroundings: Surroundings, server: RunningServ
     seconds = 10.0 if dose > len(faults()) else 1.0  # a small dose is quick
     lines = round(TALK_RATE * (seconds + 1))
     took: dict[str, list[float]] = {}
+    answers: Counter[str] = Counter()
     with ExitStack() as stack:
         witnesses = [stack.enter_context(Witness(server, f"witness {number}")) for number in range(2)]
         load = stack.enter_context(Load(server, surroundings, rng, witnesses))
-        talkers = []
+        talkers, meanwhile = [], []
         for kind in kinds:
             time.sleep(rng.uniform(0.0, 0.3))  # the moment is the dose
             talkers.append(talker := server.shell(program("numbered_lines", lines, "--rate", TALK_RATE), priority=10))
             witnesses[0].watch(talker)
             server.wait_for_log(talker, "line 1\n")
-            took.setdefault(kind.__name__.replace("_", " "), []).append(_strike(findings, surroundings, server, kind, talker, seconds))
+            strike = Strike(kind.__name__.replace("_", " "), server, talker)
+            took.setdefault(strike.name, []).append(_strike(findings, surroundings, strike, kind, seconds))
+            meanwhile += strike.accepted
+            answers += strike.answers
         load.stop()
         load.wait_until_all_ended()
-        for talker in talkers:
-            job = server.wait(talker, seconds=40)
-            findings.hold(job["status"] == "completed", f"job {talker} is {job['status']} ({job['reason']})")
-            findings.lost_lines += lines - len(stored_lines(surroundings.database, talker))
-        accepted = [*talkers, *(job.id for job in load.jobs if job.id is not None)]
+        for job_id in (*talkers, *meanwhile):
+            job = server.wait(job_id, seconds=40)
+            findings.hold(job["status"] == "completed", f"job {job_id} is {job['status']} ({job['reason']})")
+        findings.lost_lines += sum(lines - len(stored_lines(surroundings.database, talker)) for talker in talkers)
+        accepted = [*talkers, *meanwhile, *(job.id for job in load.jobs if job.id is not None)]
         logs = {job_id: stored_lines(surroundings.database, job_id) for job_id in accepted}
         hold_witnesses(findings, witnesses, logs=logs)
     findings.notes += [f"{name} {median(all_seconds):.1f} s" for name, all_seconds in took.items()]
+    findings.notes += [f"{count} {what}" for what, count in sorted(answers.items())]
     findings.notes.append(f"{len(accepted)} jobs, {sum(map(len, logs.values()))} lines")
+    if not may_mount():
+        findings.notes.append("a full disk and a read-only folder left out: only root may mount")
     return accepted, load
 
 
-def _strike(findings: Findings, surroundings: Surroundings, server: RunningServer, kind: Fault, talker: str, seconds: float) -> float:
+def _strike(findings: Findings, surroundings: Surroundings, strike: Strike, kind: Fault, seconds: float) -> float:
     """Do one fault for so long, while a job talks; gives the seconds until the service was well again after it."""
     findings.done += 1
-    with contextmanager(kind)(server, surroundings):
-        _hold_answers(findings, server, talker, seconds)
-    took = recover(server)
+    with contextmanager(kind)(strike.server, surroundings):
+        strike.last(seconds, may_break=kind is read_only)
+    findings.broken += strike.faults
+    took = recover(strike.server)
     findings.recoveries.append(took)
-    findings.survived += findings.hold(took < RECOVERY_SECONDS, f"recovery took {took:.1f} s after {kind.__name__}")
+    findings.survived += findings.hold(took < RECOVERY_SECONDS, f"recovery took {took:.1f} s after {strike.name}")
     return took
 
 
-def _hold_answers(findings: Findings, server: RunningServer, job_id: str, seconds: float) -> None:
-    """While the fault lasts: reads are answered, writes are accepted (late) or refused with the time to come back."""
-    until = time.monotonic() + seconds
-    with colleague(server) as mine:
-        while time.monotonic() < until:
-            for method, path, body in (("GET", f"/jobs/{job_id}", None), ("POST", "/jobs/submit", task_submission("true"))):
-                _hold_answer(findings, mine, method, path, body)
-            time.sleep(0.1)
+@dataclass
+class Strike:
+    """What clients are told while one fault lasts: reads are answered, writes are accepted or refused with the time to come back, and each
+    soon. `accepted` are the jobs that were answered with 202 meanwhile; the talker is a job that talks."""
 
+    name: str
+    server: RunningServer
+    talker: str
+    accepted: list[str] = field(default_factory=list)
+    answers: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
 
-def _hold_answer(findings: Findings, server: RunningServer, method: str, path: str, body: object) -> None:
-    started = time.monotonic()
-    try:
-        answer = server.call(method, path, json=body, timeout=ANSWER_SECONDS)
-    except requests.ConnectionError:
-        return  # it is just being started again
-    except requests.RequestException as error:
-        findings.broken.append(f"{method} {path} had no answer after {time.monotonic() - started:.0f} s: {type(error).__name__}")
-        return
-    refused = answer.status_code == 503 and answer.headers["Content-Type"] == "application/problem+json" and "Retry-After" in answer.headers
-    findings.hold(answer.ok or refused, f"{method} {path} was answered with {answer.status_code}: {answer.text[:300]}")
+    def last(self, seconds: float, *, may_break: bool) -> None:
+        """For so long, and until it has shown: a submission was refused, a read was answered. With `may_break` connections break before
+        that, because what serves them is being started again."""
+        until = time.monotonic() + seconds
+        with colleague(self.server) as mine:
+            while time.monotonic() < until or not (self.answers["refused"] and self.answers["read"]):
+                may_break = may_break and not self.answers["read"]
+                self._ask(mine, "read", "GET", f"/jobs/{self.talker}", may_break=may_break)
+                self._ask(mine, "accepted", "POST", "/jobs/submit", may_break=may_break, json=task_submission("true"))
+                if time.monotonic() > until + SHOWN_SECONDS:
+                    self.faults.append(f"{self.name} did not show: {dict(self.answers)}")
+                    return
+                time.sleep(0.1)
+
+    def _ask(self, server: RunningServer, good: str, method: str, path: str, *, may_break: bool, **options: Any) -> None:
+        started = time.monotonic()
+        try:
+            answer = server.call(method, path, timeout=ANSWER_SECONDS, **options)
+        except requests.RequestException as error:
+            if not (may_break and isinstance(error, requests.ConnectionError)):
+                seconds = time.monotonic() - started
+                self.faults.append(f"{method} {path} had no answer after {seconds:.0f} s of {self.name}: {type(error).__name__}")
+            return
+        self.answers[self._judge(answer, good, f"{method} {path}")] += 1
+
+    def _judge(self, answer: requests.Response, good: str, what: str) -> str:
+        if answer.status_code == 202:
+            self.accepted.append(answer.json()["id"])
+        if answer.ok:
+            return good
+        problem = answer.headers["Content-Type"] == "application/problem+json" and "Retry-After" in answer.headers
+        if answer.status_code != 503 or not problem:
+            self.faults.append(f"{what} was answered with {answer.status_code} while {self.name}: {answer.text[:300]}")
+        return "refused" if good == "accepted" else "not read"
 
 
 SCENARIOS = (

@@ -26,15 +26,19 @@ from support.waiting import eventually
 
 TESTS = Path(__file__).parents[1]
 HONEST = 20
+MANY = 100
+"""Hostile clients of each kind, from which on it is a full dose."""
 MOST_DELAY_MS = 250.0
-MOST_EACH = 512 << 10
-"""What one more client may cost the server at most, in bytes: twice what is in flight to it. And a bit for all together."""
-MOST_SHARED = 48 << 20
+RETURNS = 0.5
+"""So often a second, at least, each of those comes back that want to every 100 ms: as fast as they are let in."""
+MOST_EACH = 256 << 10
+"""What one more client may cost the server at most, in bytes: what is in flight to it. And a bit for all together."""
+MOST_SHARED = 28 << 20
 
 
 def run(dose: int, rng: Random, folder: Path) -> Outcome:
     findings, surroundings = Findings(done=dose), Surroundings.make(folder)
-    seconds = 20.0 if dose >= 100 else 5.0
+    seconds = 20.0 if dose >= MANY else 5.0
     gate = folder / "gate"
     with surroundings.serve(slots=2, rate_limit="off", validate_events=False, validate_answers=False) as server:
         guest = server.call("POST", "/tokens", json={"name": "crowd", "scopes": ["jobs:read"]}).json()["token"]
@@ -58,12 +62,12 @@ def run(dose: int, rng: Random, folder: Path) -> Outcome:
             seen = report_of(honest, 60)
         for job_id in (watch, flood):
             findings.hold(server.wait(job_id)["status"] == "completed", f"job {job_id} did not complete")
-        hold_honest(findings, seen, lines={job_id: server.job(job_id)["log"]["lines"] for job_id in (watch, flood)})
+        hold_honest(findings, seen, strict=dose >= MANY, lines={job_id: server.job(job_id)["log"]["lines"] for job_id in (watch, flood)})
         hold_small(findings, memory, clients=2 * dose)
         hold_gone(findings, server)
-        hold_crowd(findings, done, dose, subscriptions=mob.subscribing)
+        hold_crowd(findings, done, mob, seconds=seconds)
         hold_no_processes(findings, [watch, flood])
-        hold_at_rest(findings, server)
+        hold_at_rest(findings, server, surroundings)
         server.assert_clean()
     hold_all(findings, surroundings, accepted=[watch, flood])
     hold_nothing_left(findings, surroundings)
@@ -133,15 +137,16 @@ def measured_memory(server: RunningServer) -> Iterator[list[Memory]]:
         thread.join()
 
 
-def hold_honest(findings: Findings, seen: dict[str, Any], *, lines: dict[str, int]) -> None:
+def hold_honest(findings: Findings, seen: dict[str, Any], *, strict: bool, lines: dict[str, int]) -> None:
     findings.broken += seen["faults"]
     findings.hold(len(seen["lines"]) == HONEST, f"{len(seen['lines'])} of {HONEST} honest clients came to the end")
     findings.lost_lines += sum(max(0, lines[job_id] - count) for job_id, count in seen["lines"].values())
     delays, floor = percentiles(seen["delays"]), percentiles(seen["lateness"])
     findings.notes.append(f"{HONEST} honest clients: delay median {delays[0]:.0f} ms, p99 {delays[1]:.0f} ms, max {delays[2]:.0f} ms")
     findings.notes.append(f"a timer's p99 {floor[1]:.0f} ms")
-    # Held against what the machine itself takes at that time.
-    findings.hold(delays[1] < MOST_DELAY_MS + floor[1], f"p99 of the delay was {delays[1]:.0f} ms, of a mere timer {floor[1]:.0f} ms")
+    # A small dose is held against what the machine itself takes at that time, since other tests run beside it.
+    most = MOST_DELAY_MS + (0 if strict else floor[1])
+    findings.hold(delays[1] < most, f"p99 of the delay was {delays[1]:.0f} ms, of a mere timer {floor[1]:.0f} ms")
 
 
 def percentiles(seconds: list[float]) -> tuple[float, float, float]:
@@ -171,15 +176,17 @@ def hold_gone(findings: Findings, server: RunningServer) -> None:
         findings.broken.append(f"{clients():.0f} clients are still connected")
 
 
-def hold_crowd(findings: Findings, done: dict[str, Any], dose: int, *, subscriptions: int) -> None:
+def hold_crowd(findings: Findings, done: dict[str, Any], mob: Orders, *, seconds: float) -> None:
     """They did what they were to do; else nothing was shown."""
     findings.broken += done["faults"]
-    findings.hold(done["connections"] > 2 * dose, f"the crowd connected only {done['connections']} times")
-    findings.hold(done["subscriptions"] == subscriptions, f"one client subscribed only {done['subscriptions']} times")
-    findings.hold(done["garbage"] > dose, f"only {done['garbage']} pieces of garbage were sent")
-    findings.notes.append(
-        f"{done['connections']} connections, {done['subscriptions']} subscriptions by one, {done['garbage']} pieces of garbage"
-    )
+    connections: dict[str, int] = done["connections"]
+    least = {"silent": mob.silent, "returning": round(mob.returning * seconds * RETURNS), "garbling": mob.garbling}
+    for kind, count in least.items():
+        findings.hold(connections.get(kind, 0) >= count, f"those {kind} connected {connections.get(kind, 0)} times, not {count}")
+    findings.hold(done["subscriptions"] == mob.subscribing, f"one client subscribed only {done['subscriptions']} times")
+    findings.hold(done["garbage"] > 40 * mob.garbling, f"only {done['garbage']} pieces of garbage were sent")
+    findings.notes += [f"{count} connections {kind}" for kind, count in connections.items()]
+    findings.notes.append(f"{done['subscriptions']} subscriptions by one, {done['garbage']} pieces of garbage")
 
 
 SCENARIOS = (

@@ -140,7 +140,7 @@ class Row:
             _hold(findings, "at the end", lambda: self.check(target))
             jobs = _rest(server)
             hold_no_processes(findings, jobs)
-            hold_at_rest(findings, server)
+            hold_at_rest(findings, server, surroundings)
             server.stop()
             _hold(findings, "the log", lambda: _log_is_clean(target))
         hold_all(findings, surroundings, accepted=jobs)
