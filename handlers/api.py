@@ -4,6 +4,7 @@ open.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -93,7 +94,7 @@ class Api(BaseApplication):  # type: ignore[misc]
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
             "limit_request_line": 8190,
             "control_socket_disable": True,
-            "post_worker_init": self._watch_lifeline,
+            "post_worker_init": self._begin,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -113,8 +114,13 @@ class Api(BaseApplication):  # type: ignore[misc]
             # What gunicorn takes for "the application cannot be loaded": it ends with it instead of trying for ever.
             sys.exit(4)
 
+    def _begin(self, worker: Any) -> None:
+        # What is loaded stays: the collector need not stop everything to look at it again and again.
+        gc.collect()
+        gc.freeze()
+        self._watch_lifeline(worker)
+
     def _watch_lifeline(self, worker: Any) -> None:
-        import gevent
         from gevent.os import tp_read
 
         def watch() -> None:
