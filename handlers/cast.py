@@ -164,6 +164,7 @@ class Caster:
         try:
             if topic is not None:
                 topic.notice(job)
+                topic.ended = job if job.ended else None
         except Unavailable:
             raise
         except Exception as error:  # whatever it is, it must not keep other jobs' events back
@@ -313,13 +314,14 @@ class Topic:
         self.progress = Progress()
         self.progress_packet: Packet | None = None
         self.ended: Job | None = None
+        """The job once its end was read among the status changes: then all of them are at hand."""
         self.events: list[StatusChange] = []
         self.lines = 0
         self._kept: list[KeptChunk] = []
         self._kept_bytes = 0
 
     def notice(self, job: Job) -> None:
-        """Take in how the job is now, and tell the watchers if that is news."""
+        """Take in how far the job is now, and tell the watchers if that is news."""
         news = job.ended
         if job.progress not in (self.progress, Progress()):
             self.progress = job.progress
@@ -328,8 +330,6 @@ class Topic:
         if job.log.lines > self.lines:
             self._keep_new(job.log.lines)
             news = True
-        if job.ended:
-            self.ended = job
         if news:
             self._wake()
 
@@ -399,12 +399,18 @@ class Topic:
 
 @dataclass
 class Subscription:
-    """What one client has had of one job."""
+    """What one client has had of one job. `ended_before` is the job if it had ended already, so that the client was told of that."""
 
     topic: Topic
     seq: int
     cursor: int
+    ended_before: Job | None
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def ended(self) -> Job | None:
+        """The job, when nothing more will happen to it but what is at hand."""
+        return self.ended_before or self.topic.ended
 
     def news(self) -> Iterator[Packet]:
         """What the client lacks, in order, about a flight at most: status changes, log, progress, and the end when all else was sent."""
@@ -419,7 +425,7 @@ class Subscription:
 
     def ending(self, caster: Caster) -> Iterator[Packet]:
         """The end, once the whole log was sent; nothing before."""
-        job = self.topic.ended
+        job = self.ended
         if job is None or self.seq < job.log.lines:
             return
         yield from self._statuses(ended=True)
@@ -460,10 +466,7 @@ class Client:
 
         Raises JobNotFound.
         """
-        store = self._caster.store
-        # The cursor before the job: a change in between is then sent, and never skipped.
-        cursor = store.last_event()
-        job = store.get(job_id)
+        job, cursor = self._caster.store.get_with_cursor(job_id)
         if job_id not in self._jobs:
             self._caster.watch(cursor)
         topic = self._caster.topic(job_id)
@@ -471,7 +474,7 @@ class Client:
             topic.skip_to(job.log.lines)
         topic.watchers.add(self)
         after_seq = min(after_seq, job.log.lines)
-        self._jobs[job_id] = Subscription(topic, seq=after_seq, cursor=cursor)
+        self._jobs[job_id] = Subscription(topic, seq=after_seq, cursor=cursor, ended_before=job if job.ended else None)
         topic.notice(job)
         self._start()
         return job, after_seq + 1
@@ -571,7 +574,7 @@ class Client:
         ended = list(subscription.ending(self._caster))
         if ended:
             self.unsubscribe(job_id)
-        elif not sent and subscription.topic.ended is not None:
+        elif not sent and subscription.ended is not None:
             # The job has ended, the log is not all sent, and yet nothing more is to be had: its rows are gone.
             self.give_up(job_id, problem(JobNotFound(job_id)))
         for packet in ended:

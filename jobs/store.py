@@ -163,6 +163,10 @@ class Store:
         """Raises JobNotFound."""
         return self.database.read(lambda connection: _get(connection, job_id))
 
+    def get_with_cursor(self, job_id: str) -> tuple[Job, int]:
+        """The job, and the cursor of the newest status change at this very moment: every later one is of later. Raises JobNotFound."""
+        return self.database.read(lambda connection: (_get(connection, job_id), _last_event(connection)))
+
     def find(self, job_id: str) -> Job | None:
         """The job even if it was deleted, as long as its rows are there: for those who watched it."""
         return self.database.read(lambda connection: next(iter(_found(connection, _FIND_ANY, {"job_id": job_id})), None))
@@ -199,7 +203,7 @@ class Store:
 
     def last_event(self) -> int:
         """The cursor of the newest status change; 0 for none."""
-        return self.database.read(lambda connection: connection.execute(select(func.max(job_events.c.cursor))).scalar() or 0)
+        return self.database.read(_last_event)
 
     def counts(self) -> JobCounts:
         return self.database.read(overview.counts)
@@ -372,11 +376,16 @@ def _waiting_for() -> ColumnElement[Any]:
     ).label("waiting_for")
 
 
+_LAST_EVENT = select(func.max(job_events.c.cursor))
 _ALIVE = select(workers.c.queues).where(workers.c.heartbeat_at.between(bindparam("first"), bindparam("last")))
 _JOBS: Select[Any] = select(jobs, _waiting_for())
 _FIND_ANY = _JOBS.where(jobs.c.id == bindparam("job_id"))
 _FIND = _FIND_ANY.where(jobs.c.deleted_at.is_(None))
 _EXISTS = select(jobs.c.id).where(jobs.c.id == bindparam("job_id"), jobs.c.deleted_at.is_(None))
+
+
+def _last_event(connection: Connection) -> int:
+    return connection.execute(_LAST_EVENT).scalar() or 0
 
 
 def _found(connection: Connection, query: Select[Any], values: Mapping[str, Any] | None = None) -> list[Job]:

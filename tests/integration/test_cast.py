@@ -1,0 +1,134 @@
+"""The caster on a real store, step by step: what a client is sent does not depend on who reads the store first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from handlers.cast import Caster, Client, Packet
+from jobs.database import Database
+from jobs.leases import Lease, Leases, Outcome
+from jobs.logs import Logs
+from jobs.model import JobType, Json, Status, Submission
+from jobs.store import NewJob, Store
+
+TURNS = 20
+
+
+@dataclass
+class Sent:
+    event: str
+    payload: Json
+    size: int = 1000
+
+
+@dataclass
+class Wire:
+    """Takes everything at once."""
+
+    sent: list[Sent] = field(default_factory=list)
+
+    def send(self, packet: Packet) -> None:
+        assert isinstance(packet, Sent)
+        self.sent.append(packet)
+
+    def drain(self) -> None: ...
+    def pace(self) -> None: ...
+    def hang_up(self) -> None: ...
+
+    @property
+    def told(self) -> list[str]:
+        return [sent.payload["status"] if sent.event == "status" else sent.event for sent in self.sent]
+
+
+class Changes:
+    """Changes are noticed when the test says so."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._noticed = Event()
+
+    def wait(self, seen: int, timeout: float) -> None:
+        if self.version == seen:
+            self._noticed.wait()
+
+    def notice(self) -> None:
+        self.version += 1
+        noticed, self._noticed = self._noticed, Event()
+        noticed.set()
+        give_turns()
+
+
+def give_turns() -> None:
+    """To whoever has something to do."""
+    for _ in range(TURNS):
+        gevent.sleep(0)
+
+
+@dataclass
+class House:
+    caster: Caster
+    changes: Changes
+    store: Store
+    leases: Leases
+
+    def run_job(self) -> Lease:
+        self.store.submit(NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=10)
+        (lease,) = self.leases.claim(worker_id="w", host="here", queues=["default"], slots=10)
+        self.leases.take(lease, supervisor={"pid": 1})
+        return lease
+
+    def connect(self, name: str) -> tuple[Client, Wire]:
+        wire = Wire()
+        self.caster.connect(name, wire)
+        return self.caster.client(name), wire
+
+    def end(self, lease: Lease) -> None:
+        self.leases.end(lease, Outcome(Status.COMPLETED, "exited with code 0", exit_code=0))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    database = Database(f"sqlite:///{tmp_path / 'runcast.db'}")
+    database.migrate()
+    store, changes = Store(database), Changes()
+    caster = Caster(store, Logs(database), changes, Sent)
+    yield House(caster, changes, store, Leases(database))
+    for name in list(caster._clients):
+        caster.disconnect(name)
+    changes.notice()
+    database.close()
+
+
+def test_the_last_status_comes_before_the_end_whoever_subscribes_in_between(house: House) -> None:
+    lease = house.run_job()
+    first, seen = house.connect("first")
+    first.subscribe(lease.job_id, 0)
+    give_turns()
+    house.end(lease)
+    second, seen_later = house.connect("second")
+    job, _ = second.subscribe(lease.job_id, 0)
+    give_turns()
+    assert (job.status, seen_later.told) == (Status.COMPLETED, ["complete"])
+    assert seen.told == []  # that it has ended is known, but not yet what happened
+    house.changes.notice()
+    assert seen.told == ["completed", "complete"]
+    assert seen_later.told == ["complete"]
+
+
+def test_a_change_after_the_subscription_is_told_once(house: House) -> None:
+    lease = house.run_job()
+    clients = [house.connect(f"client {number}") for number in range(3)]
+    for client, _ in clients:
+        client.subscribe(lease.job_id, 0)
+        client.subscribe(lease.job_id, 0)
+    house.changes.notice()
+    house.end(lease)
+    house.changes.notice()
+    house.changes.notice()
+    assert [wire.told for _, wire in clients] == [["completed", "complete"]] * 3
