@@ -5,8 +5,10 @@ What of the libraries' own is replaced by which class is in `socket_server.py`.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import gevent
 from engineio.packet import MESSAGE
 from engineio.packet import Packet as EnginePacket
 from gevent.queue import Empty, JoinableQueue
@@ -120,6 +122,53 @@ class Outbox(JoinableQueue[Any]):
         if self._taken > self.AT_ONCE:
             raise Empty
         return super().get(block, timeout)
+
+
+class Strangers:
+    """Ends connections on which nobody is let in: who never asks for it, was refused, or has left. The libraries would keep them as long
+    as pings are answered."""
+
+    def __init__(self, server: Any, *, seconds: float) -> None:
+        self._server = server
+        self._seconds = seconds
+        self._known_at: dict[str, float] = {}
+        """When somebody was last known to be connected, or the connection was opened."""
+        self._looking = False
+
+    def come(self, engine_sid: str, environ: dict[str, Any]) -> None:
+        """A connection is opened."""
+        self._known_at[engine_sid] = time.monotonic()
+        if not self._looking:
+            self._looking = True
+            gevent.spawn(self._look)
+        self._server._handle_eio_connect(engine_sid, environ)
+
+    def go(self, engine_sid: str) -> None:
+        self._known_at.pop(engine_sid, None)
+
+    def _look(self) -> None:
+        try:
+            while self._known_at:
+                gevent.sleep(self._seconds / 10)
+                for engine_sid in list(self._known_at):
+                    self._look_at(engine_sid)
+        finally:
+            self._looking = False
+
+    def _look_at(self, engine_sid: str) -> None:
+        now, socket = time.monotonic(), self._server.eio.sockets.get(engine_sid)
+        if socket is None:
+            self.go(engine_sid)
+        elif self._server.manager.sid_from_eio_sid(engine_sid, NAMESPACE) is not None:
+            self._known_at[engine_sid] = now
+        elif now > self._known_at[engine_sid] + self._seconds:
+            end_socket(self._server, socket)
+
+
+def end_socket(server: Any, socket: Any) -> None:
+    """End a client's connection. Not by the engine's own `disconnect`, which waits until the client has read what it got: one that never
+    does would hold all of it."""
+    socket.close(wait=False, reason=server.eio.reason.SERVER_DISCONNECT)
 
 
 class OnceConnected:

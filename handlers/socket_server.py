@@ -16,7 +16,7 @@ from handlers.bodies import BODY_BYTES
 from handlers.cast import Gone, Packet
 from handlers.contract import Contract
 from handlers.current import address
-from handlers.engine import ClientPacket, ClientWebSocket, EncodedPacket, OnceConnected, Outbox
+from handlers.engine import ClientPacket, ClientWebSocket, EncodedPacket, OnceConnected, Outbox, Strangers, end_socket
 from handlers.problems import PREFIX
 from handlers.sockets import Refused, Sockets, payload_of
 from jobs.model import Json
@@ -28,6 +28,9 @@ socket_logger.addFilter(lambda record: record.msg == "message handler error")
 
 UNREAD_ANSWERS = 5000
 """A long-polling client that leaves so many unread is disconnected."""
+
+STRANGER_SECONDS = 10.0
+"""For so long a connection may be open on which nobody has been let in."""
 
 
 def make_encode(contract: Contract | None) -> Callable[[str, Json], Packet]:
@@ -77,10 +80,9 @@ class SocketWire:
         gevent.spawn(self._end)
 
     def _end(self) -> None:
-        # Not by the engine's own `disconnect`, which waits until the client has read what it got: one that never does would hold all of it.
         socket = self._engine.sockets.get(self._sid)
         if socket is not None:
-            socket.close(wait=False, reason=self._engine.reason.SERVER_DISCONNECT)
+            end_socket(self._server, socket)
 
 
 def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit, *, silent_seconds: float) -> None:
@@ -102,8 +104,11 @@ def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit, *, silent_seco
     )
     server = socketio.server
     server._handle_connect = OnceConnected(server)
+    strangers = Strangers(server, seconds=min(STRANGER_SECONDS, silent_seconds))
+    server.eio.on("connect", strangers.come)
 
     def ended(engine_sid: str, reason: str) -> None:
+        strangers.go(engine_sid)
         server._handle_eio_disconnect(engine_sid, reason)
         # At once: engineio 4.15 raises at a request for one that is closed, and still there.
         server.eio.sockets.pop(engine_sid, None)

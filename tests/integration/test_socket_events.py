@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import socketio
+import websocket
 
 from handlers.contract import Contract
 from jobs.database import Database
@@ -543,3 +545,48 @@ def test_the_server_says_goodbye_when_it_stops(make_server: Callable[..., Runnin
         complete = events.wait("complete", job_id)
         assert (complete["status"], complete["reason"]) == ("cancelled", "server_shutdown")
         eventually(lambda: gone, "the connection is closed")
+
+
+# -- who is not let in ------------------------------------------------------------------------------------------------------
+
+
+def until_closed(connection: websocket.WebSocket) -> list[str]:
+    """What comes until the server ends the connection, while pings are answered."""
+    texts = []
+    while text := connection.recv():
+        texts.append(str(text))
+        if text == "2":
+            connection.send("3")
+    return texts
+
+
+WAYS_IN = {"nothing is said": [], "a wrong token": ['40{"token":"wrong"}'], "in and out again": ['40{"token":"TOKEN"}', "41"]}
+
+
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_a_connection_on_which_nobody_is_let_in_is_closed(way: str, make_server: Callable[..., RunningServer]) -> None:
+    server = make_server(silent_seconds=3)
+    with server.connect() as honest:
+        connection = websocket.create_connection(f"{server.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket", timeout=20)
+        try:
+            for text in WAYS_IN[way]:
+                connection.send(text.replace("TOKEN", server.token))
+            texts = until_closed(connection)
+        finally:
+            connection.shutdown()  # type: ignore[no-untyped-call]
+        assert texts[0].startswith("0")
+        assert [text[:2] for text in texts if text[0] == "4"] == {"a wrong token": ["44"], "in and out again": ["40"]}.get(way, [])
+        eventually(lambda: clients(server) == 1, "only the honest one is left")
+        assert honest.call("subscribe", {"all": True})["ok"]
+
+
+def test_a_long_poll_on_which_nobody_is_let_in_ends(make_server: Callable[..., RunningServer]) -> None:
+    server = make_server(silent_seconds=3)
+    address = f"{server.url}/socket.io/?EIO=4&transport=polling"
+    session = json.loads(server.session.get(address, timeout=20).text[1:])["sid"]
+
+    def known() -> bool:
+        answer = server.session.get(f"{address}&sid={session}", timeout=20)
+        return answer.status_code == 200 and server.session.post(f"{address}&sid={session}", data="3", timeout=20).status_code == 200
+
+    eventually(lambda: not known(), "the session is not known any more", seconds=20)
