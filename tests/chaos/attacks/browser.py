@@ -164,8 +164,10 @@ def shown_in_a_frame(target: Target) -> None:
                 })""",
                 target.server.url + path,
             )
-            shown = opened.query_selector("iframe").content_frame().content()
+            frame = opened.query_selector("iframe").content_frame()
+            shown = frame.content()
             assert "runcast" not in shown and "swagger" not in shown, shown[:300]
+            assert frame.url.startswith("chrome-error:"), f"the browser shows {frame.url}, and not that it was refused"
 
 
 def opened_as_a_window(target: Target) -> None:
