@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -72,7 +72,8 @@ class ForeignPage(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.end_headers()
-        self.wfile.write(b"<!doctype html><title>Win a prize</title><body></body>")
+        with suppress(ConnectionError):  # the browser is on another page by now
+            self.wfile.write(b"<!doctype html><title>Win a prize</title><body></body>")
 
     def log_message(self, *_: Any) -> None:
         pass
