@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from pathlib import Path
 from typing import IO
@@ -19,7 +20,8 @@ def hold_worker(data_dir: Path, worker_id: str) -> IO[bytes]:
     Raises OperatorError when another process is.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
-    lock = (data_dir / f"{worker_id}.lock").open("ab")
+    # Whoever can read it could hold it as well, and so keep the worker from starting.
+    lock = open(data_dir / f"{worker_id}.lock", "ab", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
     while True:
         try:
             # Not `flock`: that would be held on by every fork, and so by the supervisors that outlive a worker.

@@ -22,6 +22,7 @@ from jobs.schema import in_status, jobs, workers
 from jobs.store import blocked, not_before, served_queues, transition
 
 FORGOTTEN_MS = 24 * 3600 * 1000
+DETAIL_CHARACTERS = 4000
 
 
 @dataclass(frozen=True)
@@ -306,8 +307,8 @@ def _lose(connection: Connection, held: Held) -> Status | None:
 
 
 def failure(detail: str) -> dict[str, Json]:
-    """The problem in a failed job's `error`."""
-    return {"type": "urn:runcast:problem:job-failed", "title": "Job failed", "status": 500, "detail": detail}
+    """The problem in a failed job's `error`. `detail` is cut where the contract ends it: it may quote what a client sent."""
+    return {"type": "urn:runcast:problem:job-failed", "title": "Job failed", "status": 500, "detail": detail[:DETAIL_CHARACTERS]}
 
 
 def _to_held(row: Row[Any]) -> Held:

@@ -1,5 +1,7 @@
 """`make chaos`: runs the scenarios one after the other and prints one table; its exit status is 1 when anything was broken.
 
+A scenario for which this machine lacks something is a row as well, which says why it was left out.
+
 `python -m chaos [--dose small|full] [--only NAME]... [--seed N] [--keep]` with `tests` in the path.
 """
 
@@ -20,7 +22,7 @@ from rich.console import Console
 
 from chaos.registry import SCENARIOS
 from chaos.scenario import Outcome, Scenario
-from chaos.table import make_table
+from chaos.table import Row, make_table
 
 
 def run(scenario: Scenario, dose: str, *, seed: int, folder: Path) -> Outcome:
@@ -48,14 +50,15 @@ def main(arguments: Sequence[str]) -> int:
         del os.environ[name]
     progress, console = Console(stderr=True), Console(width=None if sys.stdout.isatty() else 160)
     progress.print(f"seed {chosen.seed}")
-    rows = []
+    rows: list[Row] = []
     root = Path(tempfile.mkdtemp(prefix="runcast-chaos-"))
     try:
         for scenario in SCENARIOS:
             if chosen.only is not None and scenario.name not in chosen.only:
                 continue
             if scenario.lacking:
-                progress.print(f"{scenario.name}: left out, {scenario.lacking}")
+                progress.print(f"{scenario.name}: left out: {scenario.lacking}")
+                rows.append((scenario, None))
             else:
                 (folder := root / scenario.name).mkdir()
                 started = time.monotonic()
@@ -68,10 +71,13 @@ def main(arguments: Sequence[str]) -> int:
         else:
             shutil.rmtree(root, ignore_errors=True)
     console.print(make_table(rows, seed=chosen.seed))
-    for scenario, outcome in rows:
+    outcomes = [(scenario, outcome) for scenario, outcome in rows if outcome is not None]
+    for scenario, outcome in outcomes:
         for sentence in outcome.broken:
             console.print(f"{scenario.name}: {sentence}", style="red", markup=False)
-    return 0 if all(outcome.ok for _, outcome in rows) else 1
+    if left_out := [scenario.name for scenario, outcome in rows if outcome is None]:
+        console.print(f"Left out, and so not survived: {', '.join(left_out)}.", style="yellow", markup=False)
+    return 0 if all(outcome.ok for _, outcome in outcomes) else 1
 
 
 if __name__ == "__main__":

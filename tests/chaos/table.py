@@ -9,7 +9,8 @@ from rich.table import Table
 
 from chaos.scenario import Outcome, Scenario
 
-Row = tuple[Scenario, Outcome]
+Row = tuple[Scenario, Outcome | None]
+"""Without an outcome when the machine lacks something, so that there is nothing to show."""
 COLUMNS = ("fault", "dose", "survived", "recovery (median / max)", "lost lines", "left processes", "refused attacks", "figures")
 
 
@@ -18,7 +19,10 @@ def make_table(rows: Sequence[Row], *, seed: int) -> Table:
     for name in COLUMNS:
         table.add_column(name)
     for scenario, outcome in rows:
-        table.add_row(*cells(scenario, outcome), style=None if outcome.ok else "bold red")
+        if outcome is None:
+            table.add_row(scenario.fault, f"left out: {scenario.lacking}", *["–"] * (len(COLUMNS) - 2), style="yellow")
+        else:
+            table.add_row(*cells(scenario, outcome), style=None if outcome.ok else "bold red")
     return table
 
 

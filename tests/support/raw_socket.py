@@ -85,9 +85,9 @@ class RawSocket:
 
 
 @contextmanager
-def raw_socket(server: RunningServer, *, auth: Any = None) -> Iterator[RawSocket]:
-    """Connected, with the admin's token unless `auth` says what to send instead."""
-    url = server.url.replace("http://", "ws://") + "/socket.io/?EIO=4&transport=websocket"
+def raw_socket(server: RunningServer, *, auth: Any = None, query: str = "") -> Iterator[RawSocket]:
+    """Connected, with the admin's token unless `auth` says what to send instead; `query` is added to the address."""
+    url = server.url.replace("http://", "ws://") + f"/socket.io/?EIO=4&transport=websocket{query}"
     # Small, so that little of what is not read is kept by the system.
     connection = websocket.create_connection(
         url, timeout=60, skip_utf8_validation=True, sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)]

@@ -55,5 +55,5 @@ def test_the_next_line_says_how_many_were_left_out(log: pytest.LogCaptureFixture
 
 
 def test_the_log_of_the_server_commands_no_terminal() -> None:
-    record = logging.LogRecord("runcast.api", logging.ERROR, __file__, 1, "said \x1b[2J\x9b31m\x07\r and\n\tmore ä", None, None)
-    assert PlainText("%(message)s").format(record) == "said \\x1b[2J\\x9b31m\\x07\\x0d and\n\tmore ä"
+    record = logging.LogRecord("runcast.api", logging.ERROR, __file__, 1, "said \x1b[2J\x9b31m\x07\r and\n\tmore \u202eä", None, None)
+    assert PlainText("%(message)s").format(record) == "said \\x1b[2J\\x9b31m\\x07\\x0d and\n\tmore \\u202eä"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -72,7 +72,8 @@ class ForeignPage(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.end_headers()
-        self.wfile.write(b"<!doctype html><title>Win a prize</title><body></body>")
+        with suppress(ConnectionError):  # the browser is on another page by now
+            self.wfile.write(b"<!doctype html><title>Win a prize</title><body></body>")
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -164,8 +165,10 @@ def shown_in_a_frame(target: Target) -> None:
                 })""",
                 target.server.url + path,
             )
-            shown = opened.query_selector("iframe").content_frame().content()
+            frame = opened.query_selector("iframe").content_frame()
+            shown = frame.content()
             assert "runcast" not in shown and "swagger" not in shown, shown[:300]
+            assert frame.url.startswith("chrome-error:"), f"the browser shows {frame.url}, and not that it was refused"
 
 
 def opened_as_a_window(target: Target) -> None:

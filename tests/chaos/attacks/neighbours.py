@@ -7,7 +7,7 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ GIVEN = "rc_given-by-the-operator-Hq3Zt8"
 
 
 def prepare(target: Target) -> None:
+    """Everybody may enter what the data folders lie in, so that nothing else than their own modes keeps others out."""
+    target.surroundings.folder.chmod(0o755)
     start_second(target)
     target.secrets.append(GIVEN)
     target.server.wait(target.server.shell("echo something private"))
@@ -39,7 +41,7 @@ def private_folder(target: Target) -> None:
 def private_files(target: Target) -> None:
     """Also where the folder is not: the database's own files, those beside it, and the token."""
     data = target.surroundings.database.parent
-    files = {path.name: mode(path) for path in data.iterdir() if path.is_file() and path.suffix != ".lock"}
+    files = {path.name: mode(path) for path in data.iterdir() if path.is_file()}
     assert {"runcast.db", "runcast.db-wal", "runcast.db-shm", "admin-token"} <= set(files), files
     assert set(files.values()) == {0o600}, files
 
@@ -50,12 +52,26 @@ def as_somebody_else(what: Callable[[Target], Path]) -> Callable[[Target], None]
     def run(target: Target) -> None:
         path = what(target)
         if os.geteuid() == 0:
-            reader = ["ls" if path.is_dir() else "cat", str(path)]
-            ran = subprocess.run(reader, user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, cwd="/", check=False)
-            assert ran.returncode != 0 and not ran.stdout, ran.stdout[:200]
+            assert not read_as_nobody(target, path), f"another user can read {path.name}"
         assert not mode(path) & 0o077
 
     return run
+
+
+def read_as_nobody(target: Target, path: Path) -> bytes:
+    """What another user gets of a file or folder. A file that everybody may read, and which lies beside the data folder, is one it gets."""
+    beside = target.surroundings.folder / "for-everybody"
+    beside.write_text("for everybody")
+    beside.chmod(0o644)
+    assert _as_nobody(target, "cat", beside) == b"for everybody"
+    return _as_nobody(target, "ls" if path.is_dir() else "cat", path)
+
+
+def _as_nobody(target: Target, reader: str, path: Path) -> bytes:
+    # From within the folder, because others cannot enter those above it: they belong to whoever runs the tests.
+    folder = target.surroundings.folder
+    line = [reader, os.path.relpath(path, folder)] if path.is_relative_to(folder) else [reader, str(path)]
+    return subprocess.run(line, user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, cwd=folder, check=False).stdout
 
 
 def start_second(target: Target) -> None:
@@ -77,8 +93,12 @@ def end_second(target: Target) -> None:
 
 def database_elsewhere(target: Target) -> None:
     """A folder that everybody may enter; the database in it is still the server's alone."""
-    files = {path.name: mode(path) for path in (target.surroundings.folder / "elsewhere").iterdir()}
+    folder = target.surroundings.folder / "elsewhere"
+    files = {path.name: mode(path) for path in folder.iterdir()}
     assert files == dict.fromkeys(["jobs.db", "jobs.db-wal", "jobs.db-shm"], 0o600), files
+    if os.geteuid() == 0:
+        assert b"jobs.db" in read_as_nobody(target, folder)
+        assert not [name for name in files if read_as_nobody(target, folder / name)]
 
 
 def open_folder(target: Target) -> None:
@@ -86,32 +106,36 @@ def open_folder(target: Target) -> None:
     data = target.things["second"].folder / "data"
     assert mode(data) == 0o755
     assert "can be read by others" in target.things["second"].output
-    assert mode(data / "workspace") == 0o700
+    private = {path.name: mode(path) for path in data.iterdir()}
+    assert private.keys() >= {"workspace"} and not [name for name in private if private[name] & 0o077], private
+    if os.geteuid() == 0:
+        assert b"workspace" in read_as_nobody(target, data)
+        assert not [name for name in private if read_as_nobody(target, data / name)]
+
+
+COMMANDS = (
+    ["list"],
+    ["submit", "task", "task=shell", "script=sleep 0.2", "--follow"],
+    ["token", "create", "x", "--scope", "admin"],
+)
 
 
 def command_lines(target: Target) -> None:
     """Of every process on the machine, while the service works and somebody uses its command line."""
-    found: list[str] = []
+    seen: set[str] = set()
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(0.02):
             for process in psutil.process_iter():
-                try:
-                    line = " ".join(process.cmdline())
-                except psutil.Error:
-                    continue
-                found.extend(secret for secret in target.secrets if secret in line)
+                with suppress(psutil.Error):  # gone meanwhile
+                    seen.add(" ".join(process.cmdline()))
 
     looker = threading.Thread(target=look)
     looker.start()
     try:
         environment = {"PATH": os.environ["PATH"], "RUNCAST_TOKEN": target.server.token, "HOME": str(target.server.folder)}
-        for line in (
-            ["list"],
-            ["submit", "task", "task=shell", "script=sleep 0.2", "--follow"],
-            ["token", "create", "x", "--scope", "admin"],
-        ):
+        for line in COMMANDS:
             said = subprocess.run(
                 [*command(line[0]), *line[1:], "--url", target.server.url], env=environment, capture_output=True, check=False
             )
@@ -120,7 +144,9 @@ def command_lines(target: Target) -> None:
     finally:
         over.set()
         looker.join()
-    assert not found, "a token is on a command line"
+    for part in (*(" ".join(line) for line in COMMANDS), "sleep 0.2"):
+        assert [line for line in seen if part in line], f"{part!r} was not looked at"
+    assert not [line for line in seen if any(secret in line for secret in target.secrets)], "a token is on a command line"
 
 
 def environments_of_jobs(target: Target) -> None:
@@ -149,8 +175,10 @@ def token_given_by_the_operator(target: Target) -> None:
     assert not [process for process in psutil.process_iter(["cmdline"]) if GIVEN in " ".join(process.info["cmdline"] or ())]
     assert GIVEN not in server.output
     assert GIVEN.encode() not in b"".join(path.read_bytes() for path in (target.surroundings.folder / "elsewhere").iterdir())
-    environs = [Path(f"/proc/{process.pid}/environ") for process in psutil.Process(server.pid).children(recursive=True)]
-    assert {mode(path) for path in environs if path.exists()} <= {0o400}
+    if os.geteuid() == 0:
+        about = Path(f"/proc/{server.part('api').pid}")
+        assert read_as_nobody(target, about / "cmdline")
+        assert not read_as_nobody(target, about / "environ")
 
 
 def attacks() -> Iterator[Attack]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import re
 import socket
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -17,13 +18,15 @@ import requests
 from chaos.invariants import hold_all, hold_at_rest, hold_no_processes, hold_nothing_left, listed
 from chaos.scenario import Findings, Outcome, Scenario
 from chaos.service import Surroundings
-from jobs.tokens import CACHE_SECONDS
 from support.server import ENDED, RunningServer
 from support.state import state
 from support.waiting import eventually
 
 HONEST_SECONDS = 2.0
 """An honest client waits no longer for an answer, also when the machine is busy."""
+SILENCE_SECONDS = 3.0
+"""Who says nothing for so long has not answered."""
+_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
 
 
 @dataclass
@@ -66,29 +69,48 @@ class Target:
         with socket.create_connection(self.address, timeout=20) as opened:
             yield opened
 
-    def say(self, *parts: bytes) -> bytes:
-        """Everything that is answered to these bytes, until the connection is closed or nothing more comes."""
+    def say(self, *parts: bytes, closing: bool = False) -> Heard:
+        """What is answered to these bytes; with `closing`, the service is to close the connection, and that is waited for."""
         with self.connection() as opened:
-            return talk(opened, *parts)
+            return talk(opened, *parts, closing=closing)
 
 
-def talk(opened: socket.socket, *parts: bytes) -> bytes:
-    opened.settimeout(3)
-    answer = b""
-    try:
+@dataclass(frozen=True)
+class Heard:
+    """What came over a bare connection, and whether the service closed it: silence is neither."""
+
+    data: bytes
+    closed: bool
+
+    @property
+    def statuses(self) -> list[int]:
+        """Of the HTTP answers in it; the second may stand right behind the body of the first."""
+        return [int(status) for status in _STATUS.findall(self.data)]
+
+
+def talk(opened: socket.socket, *parts: bytes, closing: bool = False) -> Heard:
+    """Raises TimeoutError when the service does not even take what is said."""
+    opened.settimeout(SILENCE_SECONDS)
+    with suppress(ConnectionError):  # it may have answered, and closed the connection, before it had all
         for part in parts:
             opened.sendall(part)
-        while data := opened.recv(1 << 16):
-            answer += data
-            opened.settimeout(0.3)  # there may be a second answer behind the first
-    except (TimeoutError, ConnectionError):
+    data = b""
+    try:
+        while came := opened.recv(1 << 16):
+            data += came
+            if not closing:
+                opened.settimeout(0.3)  # there may be a second answer behind the first
+    except TimeoutError:
+        return Heard(data, closed=False)
+    except ConnectionError:
         pass
-    return answer
+    return Heard(data, closed=True)
 
 
-def statuses(answer: bytes) -> list[int]:
-    """The statuses of the HTTP answers in what came over a bare connection."""
-    return [int(line[9:12]) for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.")]
+def turned_away(heard: Heard, expected: int) -> None:
+    """One answer with this status, or none where it would have crossed what was still being sent; and then the connection is closed."""
+    assert heard.closed, f"the connection stays open after {heard.data[:300]!r}"
+    assert heard.statuses == [expected] or not heard.data, heard.data[:300]
 
 
 def refused(answer: requests.Response, *expected: int) -> None:
@@ -178,8 +200,14 @@ def _honest(server: RunningServer) -> None:
 
 
 def _settle(server: RunningServer) -> None:
-    """What earlier attacks submitted has ended, or waits for good."""
-    eventually(lambda: server.call("GET", "/stats").json()["by_status"]["running"] == 0, "no job runs", seconds=30)
+    """What earlier attacks submitted has ended: what only waits may begin to run a moment later."""
+
+    def rests() -> bool:
+        answer = server.call("GET", "/stats")
+        assert answer.status_code == 200, answer.text
+        return not {"pending", "running"} & {status for status, jobs in answer.json()["by_status"].items() if jobs}
+
+    eventually(rests, "no job waits or runs", seconds=30)
 
 
 def _rest(server: RunningServer) -> list[str]:
@@ -193,19 +221,13 @@ def _rest(server: RunningServer) -> list[str]:
 
 
 def _log_is_clean(target: Target) -> None:
-    """No error, no traceback, no secret, and nothing that a terminal would obey."""
-    output = target.server.output
+    """No error, no traceback, no secret, and nothing that a terminal would obey, or that is no text at all."""
+    output = (target.server.folder / "output").read_text(errors="surrogateescape")
     assert " ERROR " not in output and "Traceback" not in output, output[-4000:]
     assert not [secret for secret in target.secrets if secret in output], "a secret is in the server's log"
-    assert not [character for character in output if ord(character) < 32 and character not in "\n\t"], "the log commands terminals"
+    assert not (found := commands(output)), f"the log commands terminals: {found}"
 
 
-def end_of_cache() -> None:
-    """Wait until no process takes a token for good any more that another one has revoked."""
-    until = time.monotonic() + CACHE_SECONDS
-    eventually(lambda: time.monotonic() > until, "the tokens that were looked up are looked up again")
-
-
-def body(value: Any) -> dict[str, Any]:
-    """Options of a request that carries JSON."""
-    return {"data": json.dumps(value).encode(), "headers": {"Content-Type": "application/json"}}
+def commands(text: str) -> list[str]:
+    """Control characters, characters that change how others are shown, and halves of characters; line ends and tabs are none."""
+    return sorted({character for character in text if unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in "\n\t"})

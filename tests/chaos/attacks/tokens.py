@@ -22,7 +22,11 @@ from support.server import task_submission
 from support.waiting import eventually
 
 NOWHERE = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
-SCOPED = [operation for operation in Contract.load().operations.values() if operation.scope]
+METRICS = Operation(
+    "get_metrics", "get", "/metrics", "jobs:read", takes_parameters=False, header_parameters=(), body=None, body_required=False
+)
+"""The one call that is not in the contract, and not below its address."""
+SCOPED = [*(operation for operation in Contract.load().operations.values() if operation.scope), METRICS]
 OTHER_SCOPE = {"jobs:read": "writer", "jobs:write": "reader", "admin": "writer"}
 STRANGERS = ("none", "unknown", "nearly right", "revoked", "expired", "in the query", "in a cookie", "of another kind")
 TIMED_CALLS = 150
@@ -42,12 +46,22 @@ def prepare(target: Target) -> None:
     job_id = target.server.run("true")
     target.server.wait(job_id)
     target.things |= {**tokens, "revoked": revoked["token"], "nearly right": right[:-1] + ("A" if right[-1] != "A" else "B"), "job": job_id}
+    let_in(target)
+
+
+def let_in(target: Target) -> None:
+    """With the right token each of these calls is answered: what refuses strangers is their token."""
+    for operation in SCOPED:
+        if operation.method == "get":
+            assert target.call("GET", address(target, operation), token=target.server.token).status_code == 200, operation.operation_id
+    with raw_socket(target.server) as watcher:
+        assert watcher.refusal is None
 
 
 def address(target: Target, operation: Operation) -> str:
     """With the id of a job that is there: what is refused shall not depend on what it asks for."""
     path = operation.path.replace("{job_id}", target.things["job"]).replace("{token_id}", NOWHERE).replace("{name}", "small_editor")
-    return f"/api{path}"
+    return path if operation is METRICS else f"/api{path}"
 
 
 def options_of(operation: Operation) -> Mapping[str, object]:
@@ -80,22 +94,42 @@ def overreach(operation: Operation) -> Callable[[Target], None]:
     return run
 
 
-def connect(auth: Callable[[Target], object], kind: str = "unauthenticated") -> Callable[[Target], None]:
+def refusal_by_websocket(target: Target, auth: Any, query: str) -> Any:
+    with raw_socket(target.server, auth=auth, query=query) as attacker:
+        assert attacker.refusal, "it was let in"
+        return attacker.refusal["data"]
+
+
+def refusal_by_polling(target: Target, auth: Any, query: str) -> Any:
+    path = f"/socket.io/?EIO=4&transport=polling{query}"
+    address = f"{path}&sid={json.loads(target.call('GET', path).text[1:])['sid']}"
+    assert target.call("POST", address, data=f"40{json.dumps(auth)}").text == "OK"
+    answer = target.call("GET", address).text
+    assert answer.startswith("44"), f"it was let in: {answer}"
+    return json.loads(answer[2:])["data"]
+
+
+REFUSALS = {"WebSocket": refusal_by_websocket, "polling": refusal_by_polling}
+# What each says with the connection, and adds to the address.
+CONNECTING: dict[str, Callable[[Target], tuple[Any, str]]] = {
+    "without a token": lambda target: ({}, ""),
+    "with an unknown token": lambda target: ({"token": make_secret()}, ""),
+    "with a token that is nearly right": lambda target: ({"token": target.things["nearly right"]}, ""),
+    "with a token that is revoked": lambda target: ({"token": target.things["revoked"]}, ""),
+    "with a token that is expired": lambda target: ({"token": target.things["expired"]}, ""),
+    "with a token of another scope": lambda target: ({"token": target.things["writer"]}, ""),
+    "with the token in the query": lambda target: ({}, f"&token={target.server.token}&access_token={target.server.token}"),
+}
+
+
+def connect(transport: str, how: str) -> Callable[[Target], None]:
+    kind = "forbidden" if how == "with a token of another scope" else "unauthenticated"
+
     def run(target: Target) -> None:
-        with raw_socket(target.server, auth=auth(target)) as attacker:
-            assert attacker.refusal, "it was let in"
-            assert attacker.refusal["data"]["type"] == f"urn:runcast:problem:{kind}", attacker.refusal
+        refusal = REFUSALS[transport](target, *CONNECTING[how](target))
+        assert refusal["type"] == f"urn:runcast:problem:{kind}", refusal
 
     return run
-
-
-def connect_by_query(target: Target) -> None:
-    path = f"/socket.io/?EIO=4&transport=polling&token={target.server.token}"
-    sid = target.call("GET", path).text.split('"')[3]
-    address = f"{path}&sid={sid}"
-    assert target.call("POST", address, data="40").text == "OK"
-    answer = target.call("GET", address).text
-    assert answer.startswith("44") and "unauthenticated" in answer, answer
 
 
 def same_time(target: Target) -> None:
@@ -181,11 +215,14 @@ def revoked_while_connected(transport: str) -> Callable[[Target], None]:
     return run
 
 
-def expired_while_connected(target: Target) -> None:
-    made = target.token("briefly", "jobs:read", seconds=1)
-    with by_websocket(target, made["token"]) as hear:
-        heard = hear(None)
-    assert [event for event, _ in heard] == ["error"] and heard[0][1]["problem"]["detail"] == "The token has expired.", heard
+def expired_while_connected(transport: str) -> Callable[[Target], None]:
+    def run(target: Target) -> None:
+        made = target.token("briefly", "jobs:read", seconds=1)
+        with CONNECTIONS[transport](target, made["token"]) as hear:
+            heard = hear(None)
+        assert [event for event, _ in heard] == ["error"] and heard[0][1]["problem"]["detail"] == "The token has expired.", heard
+
+    return run
 
 
 def subscribe_after_the_end(target: Target) -> None:
@@ -233,17 +270,15 @@ def token_attacks() -> Iterator[Attack]:
             yield Attack(f"{operation.operation_id} with a token that is {stranger}", knock(operation, stranger))
         if operation.scope in OTHER_SCOPE:
             yield Attack(f"{operation.operation_id} with a token of another scope", overreach(operation))
-    for stranger in ("revoked", "expired", "nearly right"):
-        yield Attack(f"connect with a token that is {stranger}", connect(lambda target, kind=stranger: {"token": target.things[kind]}))  # type: ignore[misc]
-    yield Attack("connect without a token", connect(lambda target: {}))
-    yield Attack("connect with an unknown token", connect(lambda target: {"token": make_secret()}))
-    yield Attack("connect with a token of another scope", connect(lambda target: {"token": target.things["writer"]}, "forbidden"))
-    yield Attack("connect with the token in the query", connect_by_query)
+    for transport in REFUSALS:
+        for how in CONNECTING:
+            yield Attack(f"connect by {transport} {how}", connect(transport, how))
     yield Attack("tell from the time how right a token is", same_time)
     yield Attack("go on with a revoked token", revoked_at_once, changes=True)
     yield Attack("stay connected with a revoked token", revoked_while_connected("websocket"), changes=True)
     yield Attack("go on polling with a revoked token", revoked_while_connected("polling"), changes=True)
-    yield Attack("stay connected with an expired token", expired_while_connected, changes=True)
+    yield Attack("stay connected with an expired token", expired_while_connected("websocket"), changes=True)
+    yield Attack("go on polling with an expired token", expired_while_connected("polling"), changes=True)
     yield Attack("subscribe with a revoked token", subscribe_after_the_end, changes=True)
     yield Attack("follow a log with a revoked token", followed_log, changes=True)
     yield Attack("take the server's own token away, or its name", own_token)
@@ -343,11 +378,16 @@ def guess(target: Target) -> None:
 
 def fill_the_audit_log(target: Target) -> None:
     before = target.server.output.count("by=- ")
-    callers = [threading.Thread(target=lambda: [target.call("GET", "/api/jobs", token=make_secret()) for _ in range(25)]) for _ in range(4)]
+    answers: list[requests.Response] = []
+    callers = [
+        threading.Thread(target=lambda: answers.extend(target.call("GET", "/api/jobs", token=make_secret()) for _ in range(25)))
+        for _ in range(4)
+    ]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
+    assert len(answers) == 100 and {answer.status_code for answer in answers} <= {401, 429}
     assert target.server.output.count("by=- ") - before <= 20
 
 
