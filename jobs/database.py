@@ -7,6 +7,7 @@ any process, but the last moments of them not that of the machine.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,9 +23,11 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 BUSY_SECONDS = 10.0
-_TROUBLE = (exc.OperationalError, exc.TimeoutError, sqlite3.OperationalError)
-"""What the store raises when the disk is full or broken, or another process holds its lock for too long; before SQLAlchemy has a hand in
-it, too."""
+_RAISED = (exc.DatabaseError, exc.TimeoutError, sqlite3.DatabaseError)
+"""What the store raises; before SQLAlchemy has a hand in it, too."""
+_FAULTS = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
+"""Of these, what is the fault of who asked. The others are the store's own: the disk is full or broken, the file is no database any more,
+another process holds its lock for too long."""
 HEAD_REVISION = "0003"
 """The newest of `migrations/versions`; kept here because importing Alembic costs more than all else at start."""
 
@@ -35,7 +38,8 @@ class Database:
     def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.url = url
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        self._engine = _sqlite_engine(url, busy_seconds) if self.is_sqlite else create_engine(url, pool_pre_ping=True)
+        self._file = _File(make_url(url).database) if self.is_sqlite else None
+        self._engine = create_engine(url, pool_pre_ping=True) if self._file is None else _sqlite_engine(url, self._file, busy_seconds)
         self._rehearsing: Connection | None = None
 
     @contextmanager
@@ -45,7 +49,7 @@ class Database:
         Raises Unavailable.
         """
         try:
-            with self._engine.connect() as connection:
+            with self._trouble(), self._engine.connect() as connection:
                 connection = connection.execution_options(writes=True)
                 with connection.begin() as transaction:
                     self._rehearsing = connection
@@ -54,8 +58,6 @@ class Database:
                     finally:
                         self._rehearsing = None
                         transaction.rollback()
-        except _TROUBLE as error:
-            raise self._unavailable(error) from error
         finally:
             self.close()
 
@@ -63,29 +65,39 @@ class Database:
         """Run `work` in one consistent view. Raises Unavailable."""
         if self._rehearsing is not None:
             return work(self._rehearsing)
-        try:
-            with self._engine.connect() as connection:
-                return work(connection)
-        except _TROUBLE as error:
-            raise self._unavailable(error) from error
+        with self._trouble(), self._engine.connect() as connection:
+            return work(connection)
 
     def write(self, work: Work[T], *, durable: bool = True) -> T:
         """Run `work` in one transaction, undone when it raises. Raises Unavailable."""
         if self._rehearsing is not None:
             return work(self._rehearsing)
-        try:
-            with self._engine.connect() as connection:
-                if self.is_sqlite:
-                    # Outside of any transaction, where SQLite takes no notice of it.
-                    connection.connection.dbapi_connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")  # type: ignore[union-attr]
-                connection = connection.execution_options(writes=True)
-                with connection.begin():
-                    return work(connection)
-        except _TROUBLE as error:
-            raise self._unavailable(error) from error
+        self.check_file()
+        with self._trouble(), self._engine.connect() as connection:
+            if self.is_sqlite:
+                # Outside of any transaction, where SQLite takes no notice of it.
+                connection.connection.dbapi_connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")  # type: ignore[union-attr]
+            connection = connection.execution_options(writes=True)
+            with connection.begin():
+                return work(connection)
+
+    def check_file(self) -> None:
+        """Raises Unavailable when the file of the database is another one than at first: what is written into a removed one is lost."""
+        if self._file is not None and not self._file.is_there():
+            raise Unavailable(f"The store does not answer: {self._file.complaint}.")
 
     def close(self) -> None:
         self._engine.dispose()
+
+    @contextmanager
+    def _trouble(self) -> Iterator[None]:
+        """Tells trouble of the store from faults of who asks."""
+        try:
+            yield
+        except _FAULTS:
+            raise
+        except _RAISED as error:
+            raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> Unavailable:
         cause = getattr(error, "orig", None) or error
@@ -124,8 +136,37 @@ class Database:
             raise OperatorError(f"The database cannot be brought up to date: {getattr(error, 'orig', error)}.") from error
 
 
-def _sqlite_engine(url: str, busy_seconds: float) -> Engine:
-    engine = create_engine(url, poolclass=QueuePool, connect_args={"timeout": busy_seconds, "check_same_thread": False})
+class _File:
+    """The file of a database, known again by its inode. Before it is there, and in memory, there is nothing to be said of it."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path if path and path != ":memory:" else None
+        self._known: tuple[int, int] | None = None
+
+    @property
+    def complaint(self) -> str:
+        return f"its file {self.path} was removed or replaced while it was used; put it back, or start again"
+
+    def is_there(self) -> bool:
+        """Costs one call of the system."""
+        if self.path is None:
+            return True
+        try:
+            status = os.stat(self.path)  # noqa: PTH116  # at every write, and a third of what a path object costs
+        except OSError:
+            return self._known is None
+        if self._known is None:
+            self._known = (status.st_dev, status.st_ino)
+        return self._known == (status.st_dev, status.st_ino)
+
+
+def _sqlite_engine(url: str, file: _File, busy_seconds: float) -> Engine:
+    def connect() -> sqlite3.Connection:
+        if not file.is_there():  # SQLite would make a new one in its place
+            raise sqlite3.OperationalError(file.complaint)
+        return sqlite3.connect(file.path or ":memory:", timeout=busy_seconds, check_same_thread=False)
+
+    engine = create_engine(url, poolclass=QueuePool, creator=connect)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:

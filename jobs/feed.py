@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from typing import Protocol
+from urllib.parse import quote
 
 from sqlalchemy import make_url
 
@@ -31,7 +32,8 @@ class SqliteFeed:
     def changed(self) -> bool:
         try:
             if self._connection is None:
-                self._connection = sqlite3.connect(self._path, isolation_level=None)
+                # Never in place of one that is gone.
+                self._connection = sqlite3.connect(f"file:{quote(self._path)}?mode=rw", uri=True, isolation_level=None)
             version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error:
             return True  # what is wrong is for the store to say, which is asked next

@@ -211,6 +211,7 @@ class Service:
 
     def check_ready(self) -> None:
         """Raises Unavailable when the store, or every worker, is gone."""
+        self._store.database.check_file()
         if not any(worker.alive for worker in self._store.workers()):
             raise Unavailable("No worker is alive.")
 
