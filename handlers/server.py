@@ -22,7 +22,7 @@ from jobs.diagnostics import log_to_stderr
 from jobs.errors import OperatorError, RuncastError
 from jobs.exclusive import hold_worker
 from jobs.settings import Settings
-from jobs.signals import FORCE_SIGNAL, REPEAT_SECONDS
+from jobs.signals import FORCE_SIGNAL, OURS, REPEAT_SECONDS
 
 logger = logging.getLogger("runcast.serve")
 
@@ -129,7 +129,8 @@ class Part:
             self._process.send_signal(signum)
 
     def wait(self, until: Callable[[], float]) -> bool:
-        """Until it has ended by itself (True), or is killed at the time (monotonic) that `until` gives, which may change meanwhile."""
+        """Until it has ended by itself, or is killed at the time (monotonic) that `until` gives, which may change meanwhile. Whether it was
+        there, and has done all that it had to do."""
         while self._process is not None and self._process.poll() is None:
             if time.monotonic() > until():
                 logger.warning("The %s did not stop in time; killing it.", self.name)
@@ -137,7 +138,7 @@ class Part:
                 self._process.wait()
                 return False
             time.sleep(0.01)
-        return True
+        return self._process is not None and self._process.returncode == 0
 
 
 class Server:
@@ -237,7 +238,12 @@ class Server:
         return self._spawn("handlers.api", {LISTENER: str(self._listener.fileno())}, keep=[self._listener.fileno()])
 
     def _start_worker(self) -> subprocess.Popen[bytes]:
-        return self._spawn("jobs.worker", {}, keep=[])
+        # A stop that comes before it can hear it is held back until then, and does not end it with its jobs still running.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, OURS)
+        try:
+            return self._spawn("jobs.worker", {}, keep=[])
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _spawn(self, module: str, extra: dict[str, str], *, keep: list[int]) -> subprocess.Popen[bytes]:
         environment = {

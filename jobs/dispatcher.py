@@ -16,6 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
+from typing import TypeVar
+
+import psutil
 
 from jobs.clock import SteadyClock
 from jobs.database import Database
@@ -29,6 +32,7 @@ from jobs.retention import Retention
 from jobs.settings import Settings
 from jobs.signals import FORCE_SIGNAL, OURS, STOP_SIGNALS
 
+T = TypeVar("T")
 logger = logging.getLogger("runcast.worker")
 
 POLL_SECONDS = 0.005
@@ -37,6 +41,8 @@ CLAIM_SECONDS = 1.0
 HEARTBEAT_SECONDS = 4.0
 SWEEP_SECONDS = 1.0
 RETENTION_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
+"""Who stops waits for a store that does not answer, but not for ever."""
 UNTAKEN_SECONDS = 3.0
 """A lease is taken within milliseconds of its claim, unless who was to take it has died; who is late after all loses only that."""
 DAY_MS = 24 * 3600 * 1000
@@ -61,9 +67,12 @@ class Dispatcher:
             max_bytes=settings.retain_bytes,
             log_cap=settings.log_cap,
         )
+        self._registered = False
         self._stopping = False
         self._forced = False
         self._abandoned = False
+        self._heirless = {settings.worker_id}
+        """The workers whose jobs end when we stop."""
         self._claiming = Duty(CLAIM_SECONDS, self._claim)
         self._forgetting = Duty(RETENTION_SECONDS, self._forget_old)
         # At least as often as supervisors do: when they cannot write, we shall know.
@@ -71,16 +80,27 @@ class Dispatcher:
         self._duties = [self._claiming, Duty(SWEEP_SECONDS, self._sweep), self._showing_life, self._forgetting]
         self._clock = SteadyClock()
 
-    def run(self) -> None:
-        """Until told to stop; then, unless jobs are to be kept, until the running ones have ended."""
+    def run(self) -> bool:
+        """Until told to stop; then, unless jobs are to be kept, until the running ones have ended. False when the store did not answer, so
+        that nobody knows what runs on."""
         for signum in STOP_SIGNALS:
             signal.signal(signum, self._stop)
         signal.signal(FORCE_SIGNAL, self._force)
         # Whoever forked us held them back until now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
-        self._insist(self._register)
+        while not self._registered and not self._stopping and not self._abandoned:
+            self._registered = self._try(self._register)
         while not self._stopping and not self._abandoned:
             self._tick()
+        try:
+            self._finish()
+        except Unavailable as error:
+            logger.error("%s What runs was not ended; the next start ends it.", error)
+            return False
+        return True
+
+    def _finish(self) -> None:
+        """Raises Unavailable."""
         if not self._settings.keep_jobs and not self._abandoned:
             self._end_jobs()
         self._insist(lambda: self._leases.worker_gone(self._settings.worker_id))
@@ -93,14 +113,26 @@ class Dispatcher:
 
     def _end_jobs(self) -> None:
         forced = self._forced
-        self._insist(lambda: self._leases.cancel_all(self._settings.worker_id, force=forced))
-        if (count := self._running()) and not forced:
+        self._insist(lambda: self._cancel(force=forced))
+        count = self._insist(self._running)
+        if count and not forced:
             logger.warning("Stopping: what runs (%d) has its grace to end; a second signal ends it at once.", count)
-        while not self._abandoned and self._running():
+        while not self._abandoned and (self._insist(self._running) or 0) > 0:
             if self._forced and not forced:
                 forced = True
-                self._insist(lambda: self._leases.cancel_all(self._settings.worker_id, force=True))
+                self._insist(lambda: self._cancel(force=True))
             self._tick()
+
+    def _cancel(self, *, force: bool) -> None:
+        self._heirless = {self._settings.worker_id, *self._crashed()}
+        self._leases.cancel_all(self._heirless, force=force)
+
+    def _crashed(self) -> set[str]:
+        """Other workers of this host, with other queues, that have died and have left jobs behind. Those that were told to keep their jobs
+        have said goodbye, and come back."""
+        pids = self._leases.worker_pids()
+        here = {held.worker_id for held in self._leases.held() if held.host == host_id()}
+        return {worker_id for worker_id in here & set(pids) if not psutil.pid_exists(pids[worker_id])}
 
     def _tick(self) -> None:
         freed = self._listen(POLL_SECONDS)
@@ -148,10 +180,7 @@ class Dispatcher:
                 self._abandoned = True
 
     def _running(self) -> int:
-        try:
-            return self._leases.running(self._settings.worker_id)
-        except Unavailable:
-            return 1
+        return self._leases.running(self._heirless)
 
     def _show_life(self) -> None:
         self._leases.worker_alive(self._settings.worker_id)
@@ -171,15 +200,32 @@ class Dispatcher:
                     "The supervisor of job %s was lost; %d processes of it were ended; the job is %s.", held.job_id, ended, status
                 )
 
-    def _insist(self, work: Callable[[], None]) -> None:
-        """Until it is done, or abandoned: what comes after us speaks for this worker then."""
+    def _insist(self, work: Callable[[], T]) -> T | None:
+        """Until it is done, or abandoned (None): what comes after us speaks for this worker then. Raises Unavailable when the store has not
+        answered for long, or when somebody is in a hurry."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._abandoned:
             try:
                 return work()
             except Unavailable as error:
-                logger.warning("%s Trying on.", error)
-                if self._listen(0.5):
-                    self._claiming.due = 0.0
+                if self._forced or time.monotonic() > deadline:
+                    raise
+                self._wait_for_store(error)
+        return None
+
+    def _try(self, work: Callable[[], None]) -> bool:
+        """Whether it is done."""
+        try:
+            work()
+        except Unavailable as error:
+            self._wait_for_store(error)
+            return False
+        return True
+
+    def _wait_for_store(self, error: Unavailable) -> None:
+        logger.warning("%s Trying on.", error)
+        if self._listen(0.5):
+            self._claiming.due = 0.0
 
 
 def receive(channel: socket.socket) -> bytes:

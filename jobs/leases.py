@@ -7,7 +7,7 @@ for the job: every update here is guarded by it, so that a supervisor that was g
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,19 +150,26 @@ class Leases:
 
         return self.database.write(work)
 
-    def cancel_all(self, worker_id: str, *, force: bool = False) -> None:
-        """Ask every running job of a worker to end, because the server stops; with `force`, without its grace."""
+    def cancel_all(self, worker_ids: Collection[str], *, force: bool = False) -> None:
+        """Ask every running job of these workers to end, because the server stops; with `force`, without its grace."""
         values: dict[str, Any] = {
             "cancel_requested_at": func.coalesce(jobs.c.cancel_requested_at, now_ms()),
             "cancel_reason": func.coalesce(jobs.c.cancel_reason, Reason.SERVER_SHUTDOWN.value),
         }
         if force:
             values["cancel_forced"] = True
-        query = update(jobs).where(jobs.c.worker_id == worker_id, in_status(jobs, Status.RUNNING)).values(**values)
+        query = update(jobs).where(jobs.c.worker_id.in_(worker_ids), in_status(jobs, Status.RUNNING)).values(**values)
         self.database.write(lambda connection: connection.execute(query))
 
-    def running(self, worker_id: str) -> int:
-        return self.database.read(lambda connection: _busy(connection, worker_id))
+    def running(self, worker_ids: Collection[str]) -> int:
+        """How many jobs of these workers run."""
+        query = select(func.count()).where(jobs.c.worker_id.in_(worker_ids), in_status(jobs, Status.RUNNING))
+        return self.database.read(lambda connection: connection.execute(query).scalar_one())
+
+    def worker_pids(self) -> dict[str, int]:
+        """The workers that have not said goodbye, and what their pid was where they ran."""
+        query = select(workers.c.id, workers.c.pid)
+        return self.database.read(lambda connection: {row.id: row.pid for row in connection.execute(query)})
 
     # -- the supervisor -------------------------------------------------------------------------------------------------
 

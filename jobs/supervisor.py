@@ -23,10 +23,10 @@ from sqlalchemy import Connection
 
 from jobs.clock import SteadyClock
 from jobs.database import Database
-from jobs.errors import RuncastError, Unavailable
+from jobs.errors import LeaseLost, RuncastError, Unavailable
 from jobs.fault_points import reached
 from jobs.feed import Feed, open_feed
-from jobs.leases import CancelRequest, Lease, Leases, Outcome, failure
+from jobs.leases import CancelRequest, Lease, Leases, Outcome, Taken, failure
 from jobs.logs import LogWriter, Step
 from jobs.model import JobType, LogChunk, Progress, Reason, Status, Stream, Submission
 from jobs.output import Block, Masker, OutputPipeline, Watcher, forms_of
@@ -48,6 +48,9 @@ CHUNK_LINES = 1 << 16
 PROGRESS_SECONDS = 0.1
 LOOK_SECONDS = 0.05
 """How often the store is asked whether somebody wants the job to end."""
+RETRY_SECONDS = 0.5
+TAKE_SECONDS = 30.0
+"""For so long it is tried to take a lease while the store does not answer."""
 DRAIN_SECONDS = 2.0
 """How long the output is read on after the command's end while some descendant holds it open."""
 
@@ -84,7 +87,7 @@ def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, database: D
     """One job from its lease to its end. The process must have no children, and a session of its own."""
     become_subreaper()
     leases = Leases(database)
-    taken = _insist(lambda: leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__))
+    taken = _take(leases, lease)
     reached("start.taken")
     clock = SteadyClock(not_before=taken.started_at)
     with ExitStack() as resources:
@@ -94,6 +97,18 @@ def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, database: D
     reached("end.flushed")
     _insist(lambda: leases.end(lease, outcome, at=ended_at))
     reached("end.committed")
+
+
+def _take(leases: Leases, lease: Lease) -> Taken:
+    """Raises LeaseLost, also when the store does not answer for long: nothing was started under the lease, and others will give it up."""
+    deadline = time.monotonic() + TAKE_SECONDS
+    while True:
+        try:
+            return leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__)
+        except Unavailable as error:
+            if time.monotonic() > deadline:
+                raise LeaseLost(f"The lease of job {lease.job_id} could not be taken. {error}") from error
+            time.sleep(RETRY_SECONDS)
 
 
 def _run(
@@ -429,7 +444,7 @@ def _insist(work: Callable[[], T], meanwhile: Callable[[], None] = _nothing) -> 
                 logger.warning("%s Trying on.", error)
                 warned = True
             meanwhile()
-            time.sleep(0.5)
+            time.sleep(RETRY_SECONDS)
 
 
 def _wake_on_child(selector: selectors.BaseSelector) -> tuple[int, int]:

@@ -36,6 +36,10 @@ from jobs.supervisor import rehearse, supervise
 logger = logging.getLogger("runcast.worker")
 
 RESTART_SECONDS = 1.0
+GAVE_UP = 3
+"""How a dispatcher ends that could not end what runs."""
+MOST_FAILURES = 3
+"""A dispatcher that fails so often, one time after the other, while we stop, is not started again."""
 BUSY_SECONDS = 2.0
 """A supervisor does not wait longer for the store at a time, so that it sees to its job in between."""
 SPARES = 2
@@ -80,6 +84,8 @@ class Worker:
         self._stopping = False
         self._forced = False
         self._told_at = 0.0
+        self._failures = 0
+        self._gave_up = False
         self._selector = selectors.DefaultSelector()
         self._received = b""
         self._supervisors: list[Supervisor] = []
@@ -99,12 +105,14 @@ class Worker:
             self._selector.register(self._lifeline, selectors.EVENT_READ, self._let_go)
         self._start_dispatcher()
         self._idle.append(self._start_supervisor(spare=True))
+        # Whoever started us may have held them back until there was somebody to hear them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
         while self._dispatcher or not self._stopping:
             for key, _ in self._selector.select():
                 key.data()
             self._reap()
         self._dismiss_idle()
-        return 0
+        return 1 if self._gave_up else 0
 
     def _stop(self, *_: object) -> None:
         now = time.monotonic()
@@ -147,11 +155,11 @@ class Worker:
             self._tell_to_stop()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
 
-    def _dispatch(self, channel: socket.socket) -> None:
+    def _dispatch(self, channel: socket.socket) -> int:
         def hand_over(lease: Lease) -> None:
             channel.sendall(json.dumps(lease.__dict__).encode() + b"\n")
 
-        Dispatcher(self._settings, hand_over=hand_over, channel=channel).run()
+        return 0 if Dispatcher(self._settings, hand_over=hand_over, channel=channel).run() else GAVE_UP
 
     def _hear(self) -> None:
         assert self._channel is not None
@@ -183,9 +191,11 @@ class Worker:
         while self._channel is not None:
             self._hear()  # what it had still handed over, to the end: the next one has a channel of its own
         code = os.waitstatus_to_exitcode(status)
-        if self._stopping and code >= 0:
+        self._failures = self._failures + 1 if code > 0 else 0
+        if self._stopping and (code in (0, GAVE_UP) or self._failures > MOST_FAILURES):
+            self._gave_up = code != 0
             return
-        # One that was killed has not done what there is to do before we stop.
+        # One that was killed, or has failed, has not done what there is to do before we stop.
         logger.warning("The dispatcher ended (%s); starting it again.", code)
         if code > 0:
             time.sleep(RESTART_SECONDS)
@@ -239,7 +249,7 @@ class Worker:
             with suppress(ChildProcessError):
                 os.waitpid(supervisor.pid, 0)
 
-    def _supervise(self, channel: socket.socket, *, spare: bool) -> None:
+    def _supervise(self, channel: socket.socket, *, spare: bool) -> int:
         os.setsid()
         if spare:
             with suppress(Unavailable):  # it touches what the first job will touch; nothing depends on it
@@ -247,7 +257,7 @@ class Worker:
         for number in range(1, JOBS_EACH + 1):
             line = receive(channel)
             if not line:
-                return
+                break
             reached("start.received")
             try:
                 supervise(self._settings, self._recipes, Lease(**json.loads(line)), database=self._database)
@@ -256,18 +266,19 @@ class Worker:
             if number < JOBS_EACH:
                 with suppress(OSError):  # the worker is gone, which the next `recv` tells
                     channel.send(b".")
+        return 0
 
     # -- forks ------------------------------------------------------------------------------------------------------------
 
-    def _fork(self, main: Callable[[], None], *, keep: socket.socket | None = None, drop: socket.socket | None = None) -> int:
+    def _fork(self, main: Callable[[], int], *, keep: socket.socket | None = None, drop: socket.socket | None = None) -> int:
+        """A child that does `main`, and ends with what it gives."""
         pid = os.fork()
         if pid:
             return pid
         status = 1
         try:
             self._become_child(keep, drop)
-            main()
-            status = 0
+            status = main()
         except BaseException:
             logger.exception("A process of the worker failed.")
         finally:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from jobs.signals import REPEAT_SECONDS
-from support.programs import processes_of, program
+from support.programs import processes_of, program, runs
 from support.server import TASKS, RunningServer, command, task_submission
 from support.waiting import eventually
 
@@ -103,3 +103,72 @@ def worker(server: RunningServer) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         if process.poll() is None:
             insist(process, signal.SIGTERM)
+
+
+# -- whose jobs end ---------------------------------------------------------------------------------------------------------
+
+
+def crash(server: RunningServer) -> None:
+    """All of it, but for what supervises jobs."""
+    parts = psutil.Process(server.pid).children()
+    server.session.close()
+    server.process.kill()
+    server.process.wait()
+    eventually(lambda: not any(runs(part.pid) for part in parts), "the parts of a killed server end by themselves")
+
+
+def test_a_stop_ends_the_jobs_that_a_crash_left_to_other_queues(make_server: Callable[..., RunningServer]) -> None:
+    first = make_server(slots=1)
+    job_id = first.shell("exec sleep 600")
+    eventually(lambda: processes_of(job_id), "the job runs")
+    crash(first)
+    assert processes_of(job_id)
+    second = make_server(folder=first.folder, slots=1, queue=["default", "gpu"])
+    assert second.stop() == 0
+    assert processes_of(job_id) == []
+    assert stored(second, "SELECT status, reason FROM jobs") == ("cancelled", "server_shutdown")
+
+
+def test_a_stop_leaves_the_jobs_that_another_worker_was_told_to_keep(make_server: Callable[..., RunningServer]) -> None:
+    first = make_server(slots=1, keep_jobs=True)
+    job_id = first.shell("exec sleep 600")
+    eventually(lambda: processes_of(job_id), "the job runs")
+    assert first.stop() == 0
+    second = make_server(folder=first.folder, slots=1, queue=["default", "gpu"])
+    assert second.stop() == 0
+    assert processes_of(job_id), "it is kept"
+    third = make_server(folder=first.folder, slots=1)
+    assert third.stop() == 0
+    assert processes_of(job_id) == []
+
+
+def test_a_server_whose_worker_has_just_died_says_so_if_it_leaves_jobs(make_server: Callable[..., RunningServer]) -> None:
+    """Whether the worker is there again when the stop comes is a matter of milliseconds; what is said is true either way."""
+    server = make_server(slots=1)
+    job_id = server.shell("exec sleep 600")
+    eventually(lambda: processes_of(job_id), "the job runs")
+    server.part("worker").kill()
+    eventually(lambda: "The worker ended (-9)" in server.output, "it is noticed")
+    status = server.stop()
+    left = processes_of(job_id)
+    assert (status, "What runs was not ended" in server.output) == ((1, True) if left else (0, False))
+    if left:
+        make_server(folder=server.folder, slots=1).stop()
+    assert processes_of(job_id) == []
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.2])
+def test_a_stop_that_comes_while_the_worker_starts_still_ends_the_jobs(make_server: Callable[..., RunningServer], delay: float) -> None:
+    first = make_server(slots=1)
+    job_id = first.shell("exec sleep 600")
+    eventually(lambda: processes_of(job_id), "the job runs")
+    crash(first)
+    with (first.folder / "output").open("ab") as output:
+        line = command("serve", data_dir=first.folder / "data", tasks=TASKS, slots=1, port=0)
+        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    worker = eventually(lambda: [c for c in psutil.Process(process.pid).children() if "jobs.worker" in " ".join(c.cmdline())], "it starts")
+    due = time.monotonic() + delay
+    eventually(lambda: time.monotonic() >= due, "the moment has come")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert not runs(worker[0].pid) and processes_of(job_id) == []

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psutil
+import pytest
+
+from jobs.database import Database
+from jobs.dispatcher import Dispatcher
+from jobs.errors import LeaseLost
 from jobs.fault_points import VARIABLE
+from jobs.leases import Lease, Leases
+from jobs.settings import Settings
+from jobs.signals import OURS, REPEAT_SECONDS
+from jobs.supervisor import _take
 from support.programs import processes_of, program
 from support.server import RunningServer, task_submission
 from support.waiting import eventually
@@ -54,3 +68,74 @@ def test_a_lost_supervisor_leaves_no_temporary_folder(make_server: MakeServer, t
     assert not any(armed.iterdir()), "its supervisor died with the command running, and its folder made"
     assert processes_of(job_id) == []
     assert list(temporary.iterdir()) == []
+
+
+# -- a store that is gone for good ------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_was_removed_takes_nothing_that_would_be_lost(make_server: MakeServer) -> None:
+    server = make_server(slots=1)
+    server.allowed_errors = ["was removed or replaced"]
+    file = server.folder / "data" / "runcast.db"
+    ended = server.run("true")
+    server.wait(ended)
+    file.rename(aside := file.with_name("aside"))
+    refused = server.call("POST", "/jobs/submit", json=task_submission("true"))
+    assert (refused.status_code, refused.json()["type"]) == (503, "urn:runcast:problem:unavailable")
+    assert "was removed or replaced" in refused.json()["detail"]
+    assert server.call("GET", "/health/ready").status_code == 503
+    assert not file.exists(), "no new one is made in its place"
+    aside.rename(file)
+    assert server.wait(server.run("true"))["status"] == "completed"
+    assert server.call("GET", "/health/ready").status_code == 200
+
+
+def test_a_stop_without_a_store_does_not_claim_that_the_jobs_have_ended(make_server: MakeServer) -> None:
+    server = make_server(slots=1)
+    job_id = server.shell("exec sleep 600")
+    (job,) = eventually(lambda: processes_of(job_id), "the job runs")
+    server.allowed_errors = ["What runs was not ended", "file is not a database"]
+    with (server.folder / "data" / "runcast.db").open("r+b") as database:
+        database.write(b"x" * 100)
+    main = server.part("worker")
+    (dispatcher,) = (child for child in main.children() if os.getsid(child.pid) != child.pid)
+    dispatcher.kill()  # the next one has nothing of the store in its memory
+    eventually(lambda: "file is not a database" in server.output, "the store is unusable")
+    server.process.send_signal(signal.SIGTERM)
+    due = time.monotonic() + REPEAT_SECONDS
+    eventually(lambda: time.monotonic() > due, "a second signal counts")
+    assert server.stop() == 1
+    assert "What runs was not ended" in server.output and "Traceback" not in server.output
+    supervisor = psutil.Process(job).ppid()
+    for pid in (supervisor, job):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not processes_of(job_id), "the job is gone")
+
+
+@pytest.fixture
+def gone(tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a worker whose database is no more; the signals are as before afterwards."""
+    before = {signum: signal.getsignal(signum) for signum in OURS}
+    settings = Settings(data_dir=tmp_path)
+    (tmp_path / "runcast.db").write_bytes(b"x" * 5000)
+    yield settings
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+def test_a_dispatcher_that_is_told_to_stop_does_not_wait_for_ever(
+    gone: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("jobs.dispatcher.PATIENCE_SECONDS", 0.2)
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        dispatcher = Dispatcher(gone, hand_over=lambda lease: None, channel=theirs)
+        dispatcher._stopping = True
+        assert dispatcher.run() is False
+    assert "What runs was not ended" in caplog.text and "not a database" in caplog.text
+
+
+def test_a_supervisor_does_not_try_to_take_a_lease_for_ever(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.supervisor.TAKE_SECONDS", 0.2)
+    with closing(Database(gone.url)) as database, pytest.raises(LeaseLost, match="could not be taken"):
+        _take(Leases(database), Lease("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word", 1))
