@@ -67,7 +67,6 @@ class Dispatcher:
             max_bytes=settings.retain_bytes,
             log_cap=settings.log_cap,
         )
-        self._registered = False
         self._stopping = False
         self._forced = False
         self._abandoned = False
@@ -88,8 +87,9 @@ class Dispatcher:
         signal.signal(FORCE_SIGNAL, self._force)
         # Whoever forked us held them back until now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
-        while not self._registered and not self._stopping and not self._abandoned:
-            self._registered = self._try(self._register)
+        registered = False
+        while not registered and not self._stopping and not self._abandoned:
+            registered = self._try(self._register)
         while not self._stopping and not self._abandoned:
             self._tick()
         try:
