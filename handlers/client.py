@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import requests
 
 from jobs.errors import OperatorError, RuncastError
-from jobs.model import Json
-from jobs.settings import LOOPBACK
+from jobs.model import HEADER_WORD, Json
+from jobs.settings import is_loopback
 
 ANSWER_SECONDS = 30.0
 """No call of the contract takes longer, but for a log that is followed."""
@@ -52,10 +52,15 @@ class Refused(RuncastError):
 
 @dataclass(frozen=True)
 class Token:
-    """A token, and in words where it was found."""
+    """A token, and in words where it was found. Raises OperatorError for one that no request can carry."""
 
     value: str
     source: str
+
+    def __post_init__(self) -> None:
+        # The libraries would fail somewhere below, and some of them would show it.
+        if not HEADER_WORD.fullmatch(self.value):
+            raise OperatorError(f"The token from {self.source} cannot be sent: one is ASCII letters, digits and signs without spaces.")
 
 
 def read_token(path: Path) -> Token | None:
@@ -93,7 +98,7 @@ class Client:
     def new_session(self) -> requests.Session:
         """A session without the token. On loopback no proxy that the environment names is asked."""
         session = requests.Session()
-        session.trust_env = urlsplit(self.url).hostname not in LOOPBACK
+        session.trust_env = not is_loopback(urlsplit(self.url).hostname or "")
         return session
 
     def close(self) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
 Json = Any  # a value that JSON can carry
+
+HEADER_WORD = re.compile(r"[!-~]+")
+"""What a token or an Idempotency-Key is made of, as `openapi/jobs.yaml` has it: what any client can send in a header."""
 
 
 class JobType(StrEnum):

@@ -7,6 +7,7 @@ settings.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import math
 import os
 import re
@@ -17,12 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import OperatorError
+from jobs.model import HEADER_WORD
 
 ENV_PREFIX = "RUNCAST_"
 OFF = "off"
 RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)|off")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a queue, as in openapi/jobs.yaml
+_DATABASE = re.compile(r"sqlite:///(?!:memory:|file:)(?P<file>[^?]+)(?P<query>\?.*)?")
+"""All processes open it by its name; what lives in memory each of them would have for itself, and a `file:` URI may say that too."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+"""The usual names of this machine; `is_loopback` knows all."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can be meant."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in LOOPBACK
 
 
 def default_data_dir() -> Path:
@@ -71,6 +84,8 @@ class Settings:
     validate_answers: bool = _option(False, "Check every HTTP answer against the contract before it is sent.")
 
     def __post_init__(self) -> None:
+        # Whoever uses the same folder gives it the same name, wherever it was started and by whatever link it goes there.
+        object.__setattr__(self, "data_dir", _resolved(self.data_dir))
         _require(0 <= self.port <= 65535, "--port must be between 0 and 65535.")
         _require(self.slots >= 1, "--slots must be at least 1.")
         _require(self.max_pending >= 1, "--max-pending must be at least 1.")
@@ -89,9 +104,13 @@ class Settings:
         _require(bool(self.queue), "--queue needs a name.")
         for name in self.queue:
             _require(bool(_NAME.fullmatch(name)), f"--queue: {name!r} is not letters, digits, '_', '-' and '.', at most 100 of them.")
-        _require(self.url.startswith("sqlite:"), "--database-url: this version keeps jobs in SQLite only (sqlite:///PATH).")
+        _require(bool(_DATABASE.fullmatch(self.url)), "--database-url: this version keeps jobs in a file of SQLite only (sqlite:///PATH).")
         _require(
-            self.host in LOOPBACK or bool(self.allow_host),
+            self.token is None or bool(HEADER_WORD.fullmatch(self.token)),
+            "RUNCAST_TOKEN must be ASCII letters, digits and signs without spaces, or nobody could send it.",
+        )
+        _require(
+            is_loopback(self.host) or bool(self.allow_host),
             f"Listening on {self.host} makes the server reachable from elsewhere: say with --allow-host under "
             "which names it may be called.",
         )
@@ -114,7 +133,8 @@ class Settings:
     @property
     def worker_id(self) -> str:
         """Stable across restarts, so that a restarted worker finds its jobs again: one worker a data folder and set of queues on a host."""
-        place = hashlib.sha256(f"{self.data_dir.absolute()}|{self.url}|{sorted(self.queue)}".encode()).hexdigest()
+        database = _DATABASE.sub(lambda url: f"sqlite:///{Path(url['file']).absolute()}{url['query'] or ''}", self.url)
+        place = hashlib.sha256(f"{self.data_dir}|{database}|{sorted(self.queue)}".encode()).hexdigest()
         return f"{socket.gethostname()}-{place[:8]}"
 
     def to_json(self) -> dict[str, Any]:
@@ -128,6 +148,13 @@ class Settings:
         values: dict[str, Any] = {name: Path(value) if name in paths and value is not None else value for name, value in plain.items()}
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return cls(**values)
+
+
+def _resolved(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError) as error:  # where we are is gone, or links go in a circle
+        raise OperatorError(f"The data folder {folder} cannot be found: {error}.") from error
 
 
 def _require(holds: bool, message: str) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from jobs.clock import now_ms
 from jobs.database import Database
 from jobs.errors import OperatorError, QuotaExceeded, TokenExists, TokenExpired, TokenNotFound, TokenProtected, Unauthenticated
-from jobs.model import Caller, Scope
+from jobs.model import HEADER_WORD, Caller, Scope
 from jobs.schema import tokens
 
 ADMIN = "admin"
@@ -183,6 +183,8 @@ def _read_or_make(file: Path) -> str:
         raise OperatorError(f"The token file {file} cannot be read or written: {reason}.") from error
     if not token:
         raise OperatorError(f"The token file {file} is empty: remove it, and a new token is made.")
+    if not HEADER_WORD.fullmatch(token):
+        raise OperatorError(f"The token file {file} holds more than a token, or what nobody could send: remove it, and a new one is made.")
     return token
 
 

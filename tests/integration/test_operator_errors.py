@@ -57,6 +57,11 @@ def _database_that_is_none(place: Place) -> dict[str, object]:
     return {"data_dir": place.folder}
 
 
+def _token_file_of_two_lines(place: Place) -> dict[str, object]:
+    place.make("admin-token", "one\ntwo\n")
+    return {"data_dir": place.folder}
+
+
 LINT = '[tasks.lint]\nargv = ["ruff", "check"]\n'
 MISTAKES: dict[str, Mistake] = {
     "an unknown key in a task": Mistake(tasks(LINT + 'colour = "red"'), ("tasks.toml", "lint", "colour")),
@@ -71,10 +76,14 @@ MISTAKES: dict[str, Mistake] = {
     "a data folder under a file": Mistake(lambda place: {"data_dir": place.make("file", "") / "data"}, ("data folder", "file/data")),
     "a data folder that is a file": Mistake(lambda place: {"data_dir": place.make("file", "")}, ("data folder", "file")),
     "a data folder that cannot be made": Mistake(lambda _: {"data_dir": "/proc/runcast"}, ("data folder", "/proc/runcast")),
-    "a data folder that is not writable": Mistake(lambda _: {"data_dir": "/proc/self"}, ("data folder", "/proc/self")),
+    "a data folder that is not writable": Mistake(lambda _: {"data_dir": "/proc/1"}, ("data folder", "/proc/1")),
     "a database of a newer version": Mistake(_newer_database, ("newer version", "9999")),
     "a database that is none": Mistake(_database_that_is_none, ("database",)),
     "a database URL that is none": Mistake(lambda _: {"database_url": "nonsense"}, ("--database-url",)),
+    "a database that no other process sees": Mistake(lambda _: {"database_url": "sqlite://"}, ("--database-url", "file")),
+    "a token that is a space": Mistake(lambda _: {}, ("RUNCAST_TOKEN",), environment={"RUNCAST_TOKEN": " "}),
+    "a token of two lines": Mistake(lambda _: {}, ("RUNCAST_TOKEN",), environment={"RUNCAST_TOKEN": "two\nlines"}),
+    "a token file of two lines": Mistake(_token_file_of_two_lines, ("token file", "admin-token")),
     "all addresses without saying the hosts": Mistake(lambda _: {"host": "0.0.0.0"}, ("0.0.0.0", "--allow-host")),
     "no slots": Mistake(lambda _: {"slots": 0}, ("--slots",)),
     "a port that there cannot be": Mistake(lambda _: {"port": 70000}, ("--port",)),

@@ -130,6 +130,9 @@ def test_an_empty_variable_is_as_good_as_none(name: str, monkeypatch: pytest.Mon
         ("retain_jobs", "-1"),
         ("retain_bytes", "-1"),
         ("database_url", "mysql://here/jobs"),
+        ("database_url", "sqlite://"),
+        ("database_url", "sqlite:///:memory:"),
+        ("database_url", "sqlite:///file:jobs?mode=memory&cache=shared&uri=true"),
         ("host", "0.0.0.0"),
     ],
 )
@@ -163,6 +166,24 @@ def test_elsewhere_than_on_loopback_needs_the_names() -> None:
     assert Settings(host="0.0.0.0", allow_host=("jobs.example.com",)).host == "0.0.0.0"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "127.255.255.254", "::1", "0:0:0:0:0:0:0:1", "localhost"])
+def test_every_address_of_loopback_is_loopback(host: str) -> None:
+    assert Settings(host=host).host == host
+
+
+@pytest.mark.parametrize("host", ["::", "128.0.0.1", "127.example.com", "127.0.0.1.example.com"])
+def test_what_only_looks_like_loopback_is_none(host: str) -> None:
+    with pytest.raises(OperatorError, match="--allow-host"):
+        Settings(host=host)
+
+
+@pytest.mark.parametrize("token", [" ", "two words", "two\nlines", "bell\a", "schlüssel", "one\n"])
+def test_a_token_that_nobody_could_send_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(OperatorError, match="RUNCAST_TOKEN") as refusal:
+        Settings(token=token)
+    assert token.strip() == "" or token.strip() not in str(refusal.value)
+
+
 def test_the_data_folder_is_where_the_user_keeps_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert default_data_dir() == tmp_path / "runcast"
     monkeypatch.delenv("XDG_DATA_HOME")
@@ -182,3 +203,28 @@ def test_a_worker_is_known_again_by_its_place_and_its_queues() -> None:
     assert Settings(data_dir=Path("here"), queue=("cpu", "gpu"), slots=7).worker_id == here.worker_id
     others = [Settings(data_dir=Path("there"), queue=here.queue), Settings(data_dir=here.data_dir, queue=("gpu",))]
     assert len({here.worker_id, *(other.worker_id for other in others)}) == 3
+
+
+def test_a_folder_has_one_name_wherever_one_stands_and_by_whatever_link_one_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    monkeypatch.chdir(tmp_path)
+    ways = [Settings(data_dir=way) for way in (Path("data"), Path("./x/../data"), tmp_path / "data", Path("link"), tmp_path / "link")]
+    assert {way.data_dir for way in ways} == {tmp_path.resolve() / "data"}
+    assert len({(way.url, way.worker_id, way.token_file) for way in ways}) == 1
+    urls = ("sqlite:///jobs.db", f"sqlite:///{tmp_path}/jobs.db", "sqlite:///other.db")
+    one, same, other = (Settings(data_dir=Path("data"), database_url=url).worker_id for url in urls)
+    assert one == same != other
+
+
+def test_a_data_folder_that_leads_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(OperatorError, match="data folder"):
+        Settings(data_dir=Path("data"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(OperatorError, match="data folder"):
+        Settings(data_dir=tmp_path / "circle")
