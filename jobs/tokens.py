@@ -129,13 +129,16 @@ class Tokens:
         return _to_token(row)
 
     def add(self, name: str, secret: str, scopes: frozenset[Scope], *, expires_at: int | None = None) -> None:
-        """Store a token whose secret is given; the one of the same name gets it, and the same secret by another name goes."""
+        """Store a token whose secret is given; one of the same name and another secret goes, and one of the same secret and another name.
+
+        Another secret is another token, with an id of its own: connections that were opened with the one before end with it.
+        """
 
         def work(connection: Connection) -> None:
-            values = {"hash": _digest(secret), "scopes": sorted(scopes), "expires_at": expires_at}
-            connection.execute(delete(tokens).where(tokens.c.name != name, tokens.c.hash == values["hash"]))
-            changed = connection.execute(update(tokens).where(tokens.c.name == name).values(**values))
-            if changed.rowcount == 0:
+            same_name, same_secret = tokens.c.name == name, tokens.c.hash == _digest(secret)
+            connection.execute(delete(tokens).where(same_name != same_secret))
+            values = {"scopes": sorted(scopes), "expires_at": expires_at}
+            if connection.execute(update(tokens).where(same_name).values(**values)).rowcount == 0:
                 connection.execute(insert(tokens), _row(Token(str(uuid.uuid4()), name, scopes, now_ms(), expires_at), secret))
 
         self.database.write(work)

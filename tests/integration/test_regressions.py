@@ -23,11 +23,11 @@ from handlers.contract import Contract
 from handlers.green import GreenChanges
 from jobs.clock import SteadyClock, now_ms
 from jobs.database import Database
-from jobs.errors import OperatorError, OriginRefused, Unavailable
+from jobs.errors import OperatorError, OriginRefused, Unauthenticated, Unavailable
 from jobs.feed import open_feed
 from jobs.leases import Lease, Leases, Outcome
 from jobs.logs import Logs, LogWriter
-from jobs.model import Job, JobType, Json, LogChunk, Progress, Status, Stream, Submission
+from jobs.model import Job, JobType, Json, LogChunk, Progress, Scope, Status, Stream, Submission
 from jobs.recipes import Recipe, Recipes
 from jobs.retention import Retention
 from jobs.schema import jobs, workers
@@ -346,6 +346,21 @@ def test_a_token_file_without_a_token_is_refused_in_words(database: Database, tm
     provide_admin_token(Tokens(database), given=None, file=file)
     assert Tokens(database).authenticate(token).name == "admin"
     assert [path.name for path in tmp_path.iterdir() if "token" in path.name] == ["admin-token"]
+
+
+def test_another_secret_is_another_token_and_the_same_one_is_the_same(database: Database) -> None:
+    tokens = Tokens(database)
+    for secret in ("one", "one", "two"):
+        tokens.add("admin", secret, frozenset({Scope.ADMIN}))
+    tokens.add("reader", "three", frozenset({Scope.READ}))
+    first = tokens.authenticate("two")
+    tokens.add("admin", "two", frozenset({Scope.ADMIN}))
+    Tokens(database).check(first)
+    tokens.add("admin", "three", frozenset({Scope.ADMIN}))  # which was the reader's
+    with pytest.raises(Unauthenticated):
+        Tokens(database).check(first)
+    assert [token.name for token in tokens.list()] == ["admin"]
+    assert Tokens(database).authenticate("three").scopes == {Scope.ADMIN}
 
 
 def test_a_server_under_nohup_outlives_its_terminal_and_keeps_its_database_to_itself(
