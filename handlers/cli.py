@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MISUSED, INTERRUPTED = 2, 130
 NOT_FOR_WORKERS = (
+    "token",  # tokens are the business of who lets clients in
     *("host", "port", "no_worker", "allow_origin", "allow_host", "max_pending", "token_max_pending", "token_max_log_bytes"),
     *("rate_limit", "failure_limit", "body_seconds", "silent_seconds", "validate_events", "validate_answers"),
 )
@@ -86,7 +87,7 @@ def serve(**given: Any) -> int:
 @settings_options(leave_out=NOT_FOR_WORKERS)
 def worker(**given: Any) -> int:
     """Start a worker, which runs jobs for servers on the same database."""
-    settings = settings_from(given)
+    settings = settings_from(given, leave_out=NOT_FOR_WORKERS)
     from jobs.bootstrap import prepare
     from jobs.diagnostics import log_to_stderr
     from jobs.exclusive import hold_worker

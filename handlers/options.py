@@ -48,11 +48,11 @@ def settings_options(*, leave_out: Iterable[str] = ()) -> Callable[[Command], Co
     return decorate
 
 
-def settings_from(given: Mapping[str, Any]) -> Settings:
+def settings_from(given: Mapping[str, Any], *, leave_out: Iterable[str] = ()) -> Settings:
     """The settings: options first, then secrets' variables, then the defaults. Raises OperatorError when they make no sense."""
     values = {name: value for name, value in given.items() if value not in (None, ())}
     for item in fields(Settings):
-        if item.metadata.get("secret") and (secret := os.environ.get(variable(item.name))):
+        if item.name not in leave_out and item.metadata.get("secret") and (secret := os.environ.get(variable(item.name))):
             values[item.name] = secret
     return Settings(**values)
 

@@ -14,9 +14,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from typing import NoReturn
 
 from jobs.diagnostics import log_to_stderr
 from jobs.errors import OperatorError, RuncastError
@@ -33,18 +34,20 @@ FORCED_SECONDS = 10.0
 RESTART_SECONDS = 0.2
 FAILING_SECONDS = 5.0
 """A process that ends sooner than this has failed to start; it is started again more and more slowly."""
+GO, DONE = b"\1", b"\0"
 SETTINGS, LIFELINE, LISTENER = "RUNCAST_SETTINGS", "RUNCAST_LIFELINE", "RUNCAST_LISTENER"
 
 
 def serve(settings: Settings) -> int:
     """Until SIGTERM or SIGINT, of which a second one ends jobs at once; gives the exit status. Raises OperatorError."""
     log_to_stderr()
-    settings = replace(settings, data_dir=settings.data_dir.absolute())
-    with listen(settings) as listener:
-        in_a_fork(lambda: _prepare(settings))
-        settings = replace(settings, port=listener.getsockname()[1])
+    with listen(settings) as listener, closing(Fork(_prepare, _provide_tokens, settings=settings)) as fork:
+        fork.do_next()
         with nullcontext() if settings.no_worker else hold_worker(settings.data_dir, settings.worker_id):
-            return Server(settings, listener).run()
+            # Not before, for it replaces the token of a server that serves this folder already.
+            fork.do_next()
+            fork.close()
+            return Server(replace(settings, port=listener.getsockname()[1]), listener).run()
 
 
 @contextmanager
@@ -61,30 +64,59 @@ def listen(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-def in_a_fork(work: Callable[[], None]) -> None:
-    """Do it in a process of its own, so that what it imports does not stay here. Raises OperatorError with what it said."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        status = 1
-        try:
-            work()
-            status = 0
-        except RuncastError as error:
-            os.write(writer, str(error).encode())
-            status = 2
-        except BaseException:
-            logger.exception("The start failed.")
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        message = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    if status != 0:
-        raise OperatorError(message or "The server could not be prepared; see above.")
+Step = Callable[[Settings], None]
+
+
+class Fork:
+    """A process of its own, so that what the steps import does not stay here, and is imported once. It takes each when it is told to."""
+
+    def __init__(self, *steps: Step, settings: Settings) -> None:
+        self._channel, theirs = socket.socketpair()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._channel.close()
+            _take_steps(theirs, steps, settings)
+        theirs.close()
+
+    def do_next(self) -> None:
+        """Raises OperatorError with what it said."""
+        said = b""
+        with suppress(OSError):  # it is gone, and has said so
+            self._channel.sendall(GO)
+            while not said.endswith(DONE) and (piece := self._channel.recv(4096)):
+                said += piece
+        if said != DONE:
+            raise OperatorError(said.decode() or "The server could not be prepared; see above.")
+
+    def close(self) -> None:
+        """Ends it, once it has done what it does."""
+        if self._channel.fileno() >= 0:
+            self._channel.close()
+            os.waitpid(self._pid, 0)
+
+
+def _take_steps(channel: socket.socket, steps: Iterable[Step], settings: Settings) -> NoReturn:
+    """Until all are taken, one fails, or nobody tells us any more."""
+    try:
+        for step in steps:
+            if not _told(channel):
+                break
+            step(settings)
+            with suppress(OSError):  # who told us may be gone; the next look says so
+                channel.sendall(DONE)
+    except RuncastError as error:
+        channel.sendall(str(error).encode(errors="backslashreplace"))
+    except BaseException:
+        logger.exception("The start failed.")
+    finally:
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _told(channel: socket.socket) -> bool:
+    with suppress(OSError):
+        return channel.recv(1) == GO
+    return False
 
 
 def _prepare(settings: Settings) -> None:
@@ -95,6 +127,12 @@ def _prepare(settings: Settings) -> None:
     # The API checks it again, but here it is said once, before anything runs or is written.
     check_agreement(Contract.load())
     prepare(settings)
+
+
+def _provide_tokens(settings: Settings) -> None:
+    from jobs.bootstrap import provide_tokens
+
+    provide_tokens(settings)
 
 
 class Part:

@@ -24,7 +24,10 @@ logger = logging.getLogger("runcast.serve")
 
 
 def prepare(settings: Settings) -> None:
-    """Data folder, default workspace, schema, admin token: before the first process that needs them starts. Raises OperatorError."""
+    """Data folder, default workspace, schema: before the first process that needs them starts. Raises OperatorError.
+
+    Changes nothing for a server that is there already: whoever prepares may still be refused.
+    """
     _make_data_dir(settings.data_dir)
     if settings.workspace is None:
         copy_workspace(settings.workspace_dir)
@@ -33,6 +36,14 @@ def prepare(settings: Settings) -> None:
     database = Database(settings.url)
     try:
         database.migrate()
+    finally:
+        database.close()
+
+
+def provide_tokens(settings: Settings) -> None:
+    """The admin token, in what `prepare` has made. For a server that is about to run, and nobody else. Raises OperatorError."""
+    database = Database(settings.url)
+    try:
         provide_admin_token(Tokens(database), given=settings.token, file=settings.token_file)
     finally:
         database.close()

@@ -7,6 +7,7 @@ import re
 import socket
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,7 +17,11 @@ import psutil
 import pytest
 
 from jobs.database import Database
+from jobs.errors import Unauthenticated
+from jobs.settings import Settings
+from jobs.tokens import ADMIN, Tokens
 from support.server import RunningServer, command
+from support.waiting import eventually
 
 
 @dataclass(frozen=True)
@@ -131,12 +136,63 @@ def _mentions(pid: int, folder: str) -> bool:
         return False
 
 
+@pytest.mark.parametrize("data_dir", ["data", "{folder}/data", "link"])
 @pytest.mark.parametrize("name", ["serve", "worker"])
-def test_a_second_worker_on_one_data_folder_is_refused_and_harms_nothing(make_server: Callable[..., RunningServer], name: str) -> None:
+def test_a_second_worker_on_one_data_folder_is_refused_and_harms_nothing(
+    make_server: Callable[..., RunningServer], name: str, data_dir: str
+) -> None:
     server = make_server(slots=1)
-    options = {"data_dir": server.folder / "data", **({"port": 0} if name == "serve" else {})}
-    done = subprocess.run(command(name, **options), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    (server.folder / "link").symlink_to("data")
+    options = {"data_dir": data_dir.format(folder=server.folder), **({"port": 0} if name == "serve" else {})}
+    line, environment = command(name, **options), {**os.environ, "RUNCAST_TOKEN": "another-token"}
+    done = subprocess.run(
+        line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, cwd=server.folder, env=environment, check=False
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"runcast: Another worker serves these queues of the data folder \S+ already; .*\n", done.stderr)
+    assert _admin_token_is(server, server.token)
     assert server.wait(server.shell("true"))["status"] == "completed"
     assert server.call("GET", "/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("environment", [{}, {"RUNCAST_TOKEN": "another-token"}], ids=["no token", "another token"])
+def test_a_worker_of_another_queue_leaves_the_token_as_it_is(
+    make_server: Callable[..., RunningServer], environment: dict[str, str]
+) -> None:
+    server = make_server(slots=1, environment={"RUNCAST_TOKEN": "the-operators-token"})
+    line = command("worker", data_dir=server.folder / "data", queue="gpu")
+    with subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **environment}) as worker:
+        try:
+            eventually(lambda: "gpu" in server.call("GET", "/workers").text, "the worker serves its queue")
+            assert _admin_token_is(server, "the-operators-token")
+            assert not (server.folder / "data" / "admin-token").exists()
+        finally:
+            worker.terminate()
+
+
+def test_a_server_without_worker_shares_the_folder_and_its_token_takes_the_place_of_the_one_before(
+    make_server: Callable[..., RunningServer],
+) -> None:
+    server = make_server(slots=1)
+    with server.connect() as events:
+        gone = threading.Event()
+        events.client.on("disconnect", lambda *_: gone.set())
+        assert events.call("subscribe", {"all": True})["ok"]
+        second = make_server(data_dir=server.folder / "data", no_worker=True, environment={"RUNCAST_TOKEN": "another-token"})
+        assert second.wait(second.shell("true"))["status"] == "completed"
+        assert events.wait("error")["problem"]["status"] == 401
+        assert gone.wait(10)
+    eventually(lambda: server.call("GET", "/whoami").status_code == 401, "the old token is refused")
+    server.session.headers["Authorization"] = "Bearer another-token"
+    assert server.call("GET", "/whoami").status_code == 200
+
+
+def _admin_token_is(server: RunningServer, token: str) -> bool:
+    """As the store has it, which a server may remember otherwise for a moment."""
+    database = Database(Settings(data_dir=server.folder / "data").url)
+    try:
+        return Tokens(database).authenticate(token).name == ADMIN
+    except Unauthenticated:
+        return False
+    finally:
+        database.close()

@@ -147,7 +147,7 @@ def start_server(
     started = (folder / "output").stat().st_size
     try:
         match = eventually(lambda: _ready(folder, process, started), "the server is ready", seconds=30)
-        token = (Path(str(options["data_dir"])) / "admin-token").read_text().strip()
+        token = (environment or {}).get("RUNCAST_TOKEN") or (Path(str(options["data_dir"])) / "admin-token").read_text().strip()
         running = RunningServer(folder, process, match["url"], token)
         running.session.headers["Authorization"] = f"Bearer {token}"
         with running.session:
