@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from handlers.access import REFUSED, Access, client_command, complain, tell
-from handlers.options import Command, read_duration, read_object, read_time, settings_from, settings_options, split_pairs, typed
+from handlers.options import Command, HeaderWord, read_duration, read_object, read_time, settings_from, settings_options, split_pairs, typed
 from jobs.errors import OperatorError, RuncastError
 from jobs.model import JobType, Json, Scope, Status, Stream
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # The client, rich and the server are imported by the commands that need them: `runcast --help` and a shell's completion answer at once.
 
 MISUSED, INTERRUPTED = 2, 130
+OUTPUT_FAILS = frozenset({errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What nothing but writing to standard output gets here with."""
 NOT_FOR_WORKERS = (
     "token",  # tokens are the business of who lets clients in
     *("host", "port", "no_worker", "allow_origin", "allow_host", "max_pending", "token_max_pending", "token_max_log_bytes"),
@@ -34,10 +37,11 @@ NOT_FOR_WORKERS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; every failure that a user can cause is a line or two on standard error and an exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a log may hold what the terminal cannot show
+    _open_streams()
     try:
-        return int(runcast.main(arguments, prog_name="runcast", standalone_mode=False) or 0)
+        status = int(runcast.main(arguments, prog_name="runcast", standalone_mode=False) or 0)
+        sys.stdout.flush()  # what cannot be written is to be told here, and not by the interpreter when it ends
+        return status
     except click.BadParameter as error:
         complain(_bad_value(error))
         return MISUSED
@@ -52,10 +56,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuncastError as error:
         complain(str(error))
         return REFUSED
-    except BrokenPipeError:
-        # Whoever read our output has read enough. What is still buffered must not fail once more at exit.
+    except OSError as error:
+        if error.errno not in OUTPUT_FAILS:
+            raise
+        # What is still buffered must not fail once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # who read it has read enough
+            complain(f"The output cannot be written: {error.strerror}.")
         return REFUSED
+
+
+def _open_streams() -> None:
+    """Standard streams that were closed are there again, since the next file that is opened would take their place. Output fails then."""
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):  # of errors nobody wants to be told
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, mode), True)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a log may hold what the terminal cannot show
 
 
 def _bad_value(error: click.BadParameter) -> str:
@@ -115,7 +136,7 @@ follow_option: Callable[[Command], Command] = click.option(
 @click.option("--timeout", "timeout_seconds", type=click.IntRange(min=1), metavar="SECONDS", help="End the job after so long.")
 @click.option("--max-attempts", type=click.IntRange(1, 10), help="How often it may be started when its supervisor is lost.")
 @click.option("--concurrency-key", help="Jobs with the same key run one at a time.")
-@click.option("--idempotency-key", metavar="KEY", help="The same key and job again give the same job, not a second one.")
+@click.option("--idempotency-key", type=HeaderWord(), metavar="KEY", help="The same key and job again give the same job, not a second one.")
 @client_command
 def submit(
     access: Access,

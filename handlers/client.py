@@ -105,7 +105,7 @@ class Client:
         self._session.close()
 
     def submit(self, submission: Mapping[str, Json], *, idempotency_key: str | None = None) -> Json:
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         return self._json("POST", "/jobs/submit", json=submission, headers=headers)
 
     def job(self, job_id: str, *, wait: int = 0) -> Json:
@@ -220,7 +220,7 @@ class Client:
             raise Unreachable(f"{self.url} did not answer in time.") from error
         except requests.ConnectionError as error:
             raise Unreachable(f"Nothing answers at {self.url}: is `runcast serve` running?") from error
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:  # the latter from the libraries below, as for a proxy with no proper name
             raise Unreachable(f"{self.url} cannot be called: {error}") from error
         if not answer.ok or answer.is_redirect:
             with answer:
@@ -242,7 +242,17 @@ class Client:
 
 def _base_url(url: str) -> str:
     """Where the server is, without the `/api` that users copy along with it."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _names_a_server(url):
         raise OperatorError(f"{url!r} is not the URL of a server; one looks like http://127.0.0.1:8000.")
     return url.rstrip("/").removesuffix("/api")
+
+
+def _names_a_server(url: str) -> bool:
+    """Of each part it is asked whether it can be used at all: the library finds out late, by errors of other libraries."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(host)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
-from jobs.model import Json
+from jobs.model import HEADER_WORD, Json
 from jobs.settings import ENV_PREFIX, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -148,15 +149,42 @@ def read_duration(text: str) -> int:
     """Seconds, from a duration such as `90m` or `30d`."""
     if not (found := AGO.fullmatch(text.strip())):
         raise click.UsageError(f"{text!r} is not a duration such as 90m, 12h or 30d.")
-    return round(timedelta(**{AGO_UNITS[found[2]]: int(found[1])}).total_seconds())
+    with _in_range(text):
+        return round(_length(found).total_seconds())
 
 
 def read_time(text: str) -> str:
     """A time for the contract, from RFC 3339 or from an age such as `90m` or `2d`."""
-    if ago := AGO.fullmatch(text.strip()):
-        return (datetime.now(UTC) - timedelta(**{AGO_UNITS[ago[2]]: int(ago[1])})).isoformat(timespec="milliseconds")
+    with _in_range(text):
+        if ago := AGO.fullmatch(text.strip()):
+            return (datetime.now(UTC) - _length(ago)).isoformat(timespec="milliseconds")
+        return _moment(text).astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError as error:
         raise click.UsageError(f"{text!r} is neither a time such as 2026-11-23T09:00:00Z nor an age such as 90m.") from error
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _length(found: re.Match[str]) -> timedelta:
+    return timedelta(**{AGO_UNITS[found[2]]: int(found[1])})
+
+
+@contextmanager
+def _in_range(text: str) -> Iterator[None]:
+    """What leads out of the years 1 to 9999, in which times are counted, is a usage error."""
+    try:
+        yield
+    except (OverflowError, ValueError) as error:
+        raise click.UsageError(f"{text!r} is too far away: times are of the years 1 to 9999.") from error
+
+
+class HeaderWord(click.ParamType[str]):
+    """A text that a header of a call can carry."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if HEADER_WORD.fullmatch(value) else self.fail(f"{value!r} is not ASCII letters, digits and signs.", param, ctx)

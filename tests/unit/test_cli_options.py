@@ -13,9 +13,11 @@ import click
 import pytest
 
 from handlers.cli import NOT_FOR_WORKERS, main, serve, worker
-from handlers.options import read_object, read_time, settings_from, settings_options, split_pairs, typed
+from handlers.options import read_duration, read_object, read_time, settings_from, settings_options, split_pairs, typed
 from jobs.errors import OperatorError
 from jobs.settings import Settings
+
+NOWHERE = "http://127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +169,55 @@ def test_times_are_moments_or_ages() -> None:
     assert 5400 <= age.total_seconds() < 5460
     with pytest.raises(click.UsageError):
         read_time("yesterday")
+
+
+@pytest.mark.parametrize("text", ["99999999w", f"{'9' * 5000}d", "0001-01-01T00:00:00+12:00", "9999-12-31T23:59:59-12:00"])
+def test_times_beyond_what_is_counted_are_misuse(text: str) -> None:
+    with pytest.raises(click.UsageError, match="too far away"):
+        read_time(text)
+
+
+@pytest.mark.parametrize("text", ["99999999999w", f"{'9' * 5000}s"])
+def test_durations_beyond_what_is_counted_are_misuse(text: str) -> None:
+    with pytest.raises(click.UsageError, match="too far away"):
+        read_duration(text)
+
+
+@pytest.mark.parametrize("key", ["", " ", "two words", "two\nlines", "schlüssel€"])
+def test_an_idempotency_key_that_cannot_be_sent_is_misuse(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", "build", "--idempotency-key", key, "--url", NOWHERE]) == 2
+    assert capsys.readouterr().err.startswith("runcast: Invalid value for '--idempotency-key'")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://a..b", f"http://{'a' * 64}", "http://127.0.0.1:99999", "http://here:x", "ftp://here", ""]
+)
+def test_what_is_no_url_of_a_server_is_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--url", url]) == 2
+    assert capsys.readouterr().err == f"runcast: {url!r} is not the URL of a server; one looks like http://127.0.0.1:8000.\n"
+
+
+@pytest.mark.parametrize("token", ["tökén€", "two\nlines", " "])
+def test_a_token_that_cannot_be_sent_is_one_line_without_it(
+    token: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUNCAST_TOKEN", token)
+    assert main(["list", "--url", NOWHERE]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("runcast: The token from the variable RUNCAST_TOKEN cannot be sent") and said.count("\n") == 1
+    assert token == " " or token not in said
+
+
+def test_a_proxy_without_a_proper_name_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://a..b")
+    assert main(["list", "--url", "http://server.invalid"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("runcast: http://server.invalid cannot be called: ") and said.count("\n") == 1
+
+
+def test_a_worker_has_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNCAST_TOKEN", "s3cret")
+    assert settings_from({}, leave_out=NOT_FOR_WORKERS).token is None
 
 
 def test_a_secret_needs_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
