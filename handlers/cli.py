@@ -9,7 +9,8 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -331,24 +332,18 @@ def delete(access: Access, *, jobs: tuple[str, ...], as_json: bool) -> int:
 
 
 def _each(access: Access, jobs: tuple[str, ...], act: Callable[[Client, str], tuple[Json, str]], *, as_json: bool) -> int:
-    """Acts on each job, also when one before it was refused; the exit code is then that of a refusal."""
-    from handlers.client import Refused, UnclearJob
-
-    code, documents = 0, []
+    """Acts once on each job, also when one before it was refused; the exit code is then that of a refusal."""
+    failures: list[int] = []
+    documents: list[Json] = []
+    job_ids: dict[str, None] = {}  # in their order, each once
     with access.client() as client:
+        # All names before anything is done: `last` means another job once the last one is deleted.
         for name in jobs:
-            try:
-                job_id = client.find_job(name)
+            with _going_on(failures):
+                job_ids[client.find_job(name)] = None
+        for job_id in job_ids:
+            with _going_on(failures):
                 document, outcome = act(client, job_id)
-            except UnclearJob as error:
-                complain(str(error))
-                code = MISUSED
-            except Refused as refusal:
-                if refusal.status == 401:
-                    raise
-                tell(refusal.problem)
-                code = code or REFUSED
-            else:
                 documents.append(document)
                 if not as_json:
                     click.echo(f"{job_id} {outcome}")
@@ -356,7 +351,24 @@ def _each(access: Access, jobs: tuple[str, ...], act: Callable[[Client, str], tu
         from handlers.terminal import print_json
 
         print_json(documents)
-    return code
+    return max(failures, default=0)
+
+
+@contextmanager
+def _going_on(failures: list[int]) -> Iterator[None]:
+    """Tells why one of several jobs could not be had, and notes the exit code for it. Without a good token there is no going on."""
+    from handlers.client import Refused, UnclearJob
+
+    try:
+        yield
+    except UnclearJob as error:
+        complain(str(error))
+        failures.append(MISUSED)
+    except Refused as refusal:
+        if refusal.status == 401:
+            raise
+        tell(refusal.problem)
+        failures.append(REFUSED)
 
 
 @runcast.group(invoke_without_command=True, epilog="Without a subcommand: print the token that the other commands use.")

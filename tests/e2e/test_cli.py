@@ -72,13 +72,16 @@ class Shell:
     def data(self) -> Path:
         return self.server.folder / "data"
 
-    def start(self, *arguments: str, stdout: int = subprocess.PIPE, more: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, stdout: int = subprocess.PIPE, more: Mapping[str, str] = NOTHING, where: str = ""
+    ) -> subprocess.Popen[str]:
+        """`where` is a redirection, as a shell has it."""
         environment = {**os.environ, "RUNCAST_URL": self.server.url, "RUNCAST_DATA_DIR": str(self.data), **more}
-        line = [sys.executable, "-m", "handlers.cli", *arguments]
+        line = ["sh", "-c", f'exec "$0" "$@" {where}', sys.executable, "-m", "handlers.cli", *arguments]
         return subprocess.Popen(line, env=environment, text=True, stdout=stdout, stderr=subprocess.PIPE)
 
-    def __call__(self, *arguments: str, more: Mapping[str, str] = NOTHING) -> Said:
-        with self.start(*arguments, more=more) as command:
+    def __call__(self, *arguments: str, more: Mapping[str, str] = NOTHING, where: str = "") -> Said:
+        with self.start(*arguments, more=more, where=where) as command:
             out, err = command.communicate(timeout=DEADLINE)
         assert "Traceback" not in err
         return Said(command.returncode, out, err)
@@ -273,6 +276,26 @@ def test_retry_and_delete(runcast: Shell) -> None:
     gone = runcast("show", first)
     assert gone.status == 1
     assert "There is no job" in gone.err
+
+
+@pytest.mark.parametrize("command", ["delete", "cancel"])
+def test_what_is_named_twice_is_meant_once_and_last_is_what_was_last_before(runcast: Shell, command: str, tmp_path: Path) -> None:
+    older = runcast.submit("waits", file=str(tmp_path / "never"))
+    last = runcast.submit("waits", file=str(tmp_path / "never"))
+    said = runcast(command, "last", last, "last", last.upper())
+    assert (said.status, said.err) == (0, "")
+    assert [line.partition(" ")[0] for line in said.out.splitlines()] == [last]
+    assert runcast.server.job(older)["status"] in ("pending", "running")
+    assert runcast("cancel", "--force", older).status == 0
+
+
+def test_output_that_cannot_be_written_is_one_line(runcast: Shell) -> None:
+    job_id = runcast.ended("lines", lines=25000)
+    for arguments in (("list",), ("list", "--json"), ("logs", job_id), ("logs", "--raw", job_id), ("logs", "-f", job_id), ("--help",)):
+        for where, why in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+            said = runcast(*arguments, where=where)
+            assert (said.status, said.err) == (1, f"runcast: The output cannot be written: {why}.\n")
+    assert runcast("list", "--no-such-option", where="2>&-").status == 2
 
 
 def test_the_same_idempotency_key_gives_the_same_job(runcast: Shell) -> None:
