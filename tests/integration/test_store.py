@@ -638,6 +638,26 @@ def test_the_log_of_a_second_attempt_goes_on_below_the_same_cap(house: House) ->
     assert len(kept) <= cap
 
 
+@pytest.mark.parametrize("cap", [8_000, 640_000], ids=["smaller", "larger"])
+def test_a_second_attempt_under_another_cap_has_one_gap_and_keeps_the_end(house: House, cap: int) -> None:
+    width = 100
+    every = numbered(1, 2000, width=width)
+    first = house.running(max_attempts=2)
+    writer = LogWriter(first, cap=64_000)
+    writer.READ_SECONDS = 0.0
+    append(house, writer, *(b"".join(every[start : start + 100]) for start in range(0, 1000, 100)), last=True)
+    house.leases.lose(house.leases.held()[0])
+    (second,) = house.claim()
+    house.leases.take(second, supervisor=SUPERVISOR)
+    writer = LogWriter(second, cap=cap)
+    writer.READ_SECONDS = 0.0
+    house.database.read(writer.resume)
+    append(house, writer, *(b"".join(every[start : start + 100]) for start in range(1000, 2000, 100)), last=True)
+    dropped = house.logs.state(first.job_id).dropped
+    assert dropped is not None and dropped[1] < 2000
+    assert raw(house, first.job_id) == b"".join(every[: dropped[0] - 1] + every[dropped[1] :])
+
+
 def test_a_log_write_that_failed_may_be_repeated(house: House) -> None:
     writer = LogWriter(house.running(), cap=1 << 20)
     step = writer.step(writer.chunks(lines=2, at=0, stream=Stream.STDOUT, data=b"a\nb\n"))
