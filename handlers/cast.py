@@ -574,8 +574,15 @@ class Client:
         ended = list(subscription.ending(self._caster))
         if ended:
             self.unsubscribe(job_id)
-        elif not sent and subscription.ended is not None:
-            # The job has ended, the log is not all sent, and yet nothing more is to be had: its rows are gone.
+        elif not sent and (job := subscription.ended) is not None:
+            # The job has ended, the log is not all sent, and yet nothing more is at hand: it was not read to its end, or the rest was
+            # dropped, or all its rows are gone.
+            if subscription.topic.lines < job.log.lines:
+                subscription.topic.notice(job)
+                return True
+            if self._caster.logs.states([job_id]):
+                subscription.seq = job.log.lines
+                return True
             self.give_up(job_id, problem(JobNotFound(job_id)))
         for packet in ended:
             self._put(packet)

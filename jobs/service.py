@@ -13,7 +13,7 @@ from jobs.clock import now_ms
 from jobs.errors import JobNotFound, TemplateNotFound, Unavailable
 from jobs.fence import Workspace
 from jobs.following import Following
-from jobs.logs import Logs
+from jobs.logs import Logs, LogState
 from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, Submission, Worker
 from jobs.overview import JobCounts, JobFilter
 from jobs.quotas import Quotas
@@ -154,16 +154,20 @@ class Service:
         While there is nothing new to follow, an empty piece comes now and then: for whoever reads to see whether it is still wanted.
         """
         self._store.get(job_id)
-        lines = self._logs.state(job_id).lines
+        state = self._logs.state(job_id)
         seq = self._logs.tail(job_id, tail, stream=stream) if tail else after_seq
-        return self._follow(job_id, seq, stream) if follow else self._stored(job_id, seq, stream, until=lines)
+        return self._follow(job_id, seq, stream) if follow else self._stored(job_id, seq, stream, until=state)
 
-    def _stored(self, job_id: str, seq: int, stream: Stream | None, *, until: int) -> Generator[bytes, None, int]:
-        """What follows line `seq`, to line `until` at least, unless the job is removed meanwhile; gives the number of the last line."""
-        while seq < until and (chunks := self._logs.chunks(job_id, after_seq=seq, max_bytes=RAW_BYTES)):
+    def _stored(self, job_id: str, seq: int, stream: Stream | None, *, until: LogState) -> Generator[bytes, None, int]:
+        """What follows line `seq`, to the last of `until` at least, unless the job is removed meanwhile; gives the number of the last
+        line."""
+        while seq < until.lines and (chunks := self._logs.chunks(job_id, after_seq=seq, max_bytes=RAW_BYTES)):
             for chunk in chunks:
                 yield from _raw(chunk, seq, stream)
                 seq = chunk.next_seq - 1
+        if seq < until.lines and until.dropped and until.dropped[1] >= until.lines:
+            yield _gap(seq + 1, until.lines)
+            seq = until.lines
         return seq
 
     def _follow(self, job_id: str, seq: int, stream: Stream | None) -> Iterator[bytes]:
@@ -175,7 +179,7 @@ class Service:
                     state = self._following.state(job_id, version=version)
                 except JobNotFound:  # removed while it was read
                     return
-                seq = yield from self._stored(job_id, seq, stream, until=state.lines)
+                seq = yield from self._stored(job_id, seq, stream, until=state)
                 if state.complete:
                     return
                 self._changes.wait(version, LOOK_SECONDS)

@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 import pytest
 import websocket
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, delete, update
 from websocket import ABNF
 
 from handlers.auth import Gate
@@ -30,7 +30,7 @@ from jobs.logs import Logs, LogWriter
 from jobs.model import Job, JobType, Json, LogChunk, Progress, Status, Stream, Submission
 from jobs.recipes import Recipe, Recipes
 from jobs.retention import Retention
-from jobs.schema import jobs, workers
+from jobs.schema import jobs, log_chunks, workers
 from jobs.service import Service
 from jobs.store import NewJob, Store
 from jobs.supervisor import JobLog
@@ -320,6 +320,71 @@ def test_a_page_of_very_long_lines_ends_before_its_limit_and_goes_on_behind(data
     second = service.log_page(job_id, after_seq=first.next_seq - 1, limit=10_000, tail=None, stream=None)
     assert [line.seq for line in (*first.lines, *second.lines)] == list(range(1, 121))
     assert second.complete
+
+
+def lose_the_end(database: Database) -> str:
+    """An ended job of three lines, of which the last two were dropped: there were such logs."""
+    job_id = submit(database)
+    lease = start(database)
+    writer = LogWriter(lease, cap=1 << 20)
+    for text in (b"one\n", b"two\n", b"three\n"):
+        log(database, writer, text)
+    end(database, lease)
+    gone = delete(log_chunks).where(log_chunks.c.job_id == job_id, log_chunks.c.first_seq > 1)
+    database.write(lambda connection: connection.execute(gone))
+    change(database, job_id, dropped_first=2, dropped_last=3)
+    return job_id
+
+
+def test_a_log_whose_end_was_dropped_says_so_and_is_complete(database: Database, tmp_path: Path) -> None:
+    job_id = lose_the_end(database)
+    service = make_service(database, tmp_path)
+    page = service.log_page(job_id, after_seq=0, limit=10, tail=None, stream=None)
+    assert ([line.seq for line in page.lines], page.next_seq, page.complete, page.dropped) == ([1], 4, True, (2, 3))
+    for follow in (False, True):
+        whole = b"".join(service.raw_log(job_id, after_seq=0, tail=None, stream=None, follow=follow))
+        assert whole == b"one\n[runcast: lines 2 to 3 are gone, the log was too long]\n"
+
+
+def test_a_subscriber_of_a_log_whose_end_was_dropped_gets_the_rest_and_the_end(database: Database) -> None:
+    job_id = lose_the_end(database)
+    feed = open_feed(database.url)
+    caster = Caster(Store(database), Logs(database), GreenChanges(feed), Sent)
+    wire = RecordingWire()
+    caster.connect("client", wire)
+    caster.client("client").subscribe(job_id, 0)
+    with gevent.Timeout(10):
+        while not wire.payloads("complete") and not wire.payloads("error"):
+            gevent.sleep(0.01)
+    caster.disconnect("client")
+    feed.close()
+    assert [sent.event for sent in wire.sent] == ["log", "complete"]
+    assert wire.payloads("log")[0]["lines"] == ["one"]
+
+
+def test_what_was_not_read_of_an_ended_log_is_not_taken_for_dropped(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id, other = submit(database), submit(database)
+    logs = FailingLogs(database)
+    feed = open_feed(database.url)
+    caster = Caster(Store(database), logs, GreenChanges(feed), Sent)
+    monkeypatch.setattr(caster, "_looking", True)  # nobody looks for what is new
+    wires = [RecordingWire(), RecordingWire()]
+    for name, wire in zip(("first", "second"), wires, strict=True):
+        caster.connect(name, wire)
+    caster.client("first").subscribe(job_id, 0)
+    lease = start(database)
+    log(database, LogWriter(lease, cap=1 << 20), b"line\n")
+    end(database, lease)
+    with pytest.raises(Unavailable):
+        caster.client("second").subscribe(job_id, 0)
+    caster.client("second").subscribe(other, 0)
+    with gevent.Timeout(10):
+        while not wires[1].payloads("complete") and not wires[1].payloads("error"):
+            gevent.sleep(0.01)
+    for name in ("first", "second"):
+        caster.disconnect(name)
+    feed.close()
+    assert [sent.event for sent in wires[1].sent] == ["log", "complete"]
 
 
 def test_a_log_that_grows_faster_than_it_is_read_comes_to_its_end_unless_it_is_followed(database: Database, tmp_path: Path) -> None:
