@@ -122,7 +122,10 @@ class HandlerResolver(Resolver):  # type: ignore[misc]
 
 
 def while_good(parts: Iterator[bytes], tokens: Tokens, caller: Caller, line: Any) -> Iterator[bytes]:
-    """A stream that may last as long as a job, and ends with the token that asked for it, or when the client has left."""
+    """A stream that may last as long as a job, and ends with the token that asked for it, or when the client has left.
+
+    An empty part passes as well: gunicorn sends the head of the answer with the first part, and the job may be silent for long.
+    """
     for part in parts:
         if not part and has_left(line):
             return
@@ -131,8 +134,7 @@ def while_good(parts: Iterator[bytes], tokens: Tokens, caller: Caller, line: Any
         except errors.Unauthenticated as error:
             yield f"[runcast: {error}]\n".encode()
             return
-        if part:
-            yield part
+        yield part
 
 
 def to_response(answer: Answer) -> flask.Response:

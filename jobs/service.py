@@ -151,7 +151,8 @@ class Service:
     def raw_log(self, job_id: str, *, after_seq: int, tail: int | None, stream: Stream | None, follow: bool) -> Iterator[bytes]:
         """The log as it was written; with `follow`, until the job ends. Raises JobNotFound before the first byte.
 
-        While there is nothing new to follow, an empty piece comes now and then: for whoever reads to see whether it is still wanted.
+        While there is nothing new to follow, an empty piece comes at first, and now and then: for whoever reads to say that it has begun,
+        and to see whether it is still wanted.
         """
         self._store.get(job_id)
         state = self._logs.state(job_id)
@@ -171,7 +172,7 @@ class Service:
         return seq
 
     def _follow(self, job_id: str, seq: int, stream: Stream | None) -> Iterator[bytes]:
-        looked = time.monotonic()
+        looked: float | None = None
         with self._following.job(job_id):
             while True:
                 version = self._changes.version
@@ -182,8 +183,7 @@ class Service:
                 seq = yield from self._stored(job_id, seq, stream, until=state)
                 if state.complete:
                     return
-                self._changes.wait(version, LOOK_SECONDS)
-                if time.monotonic() >= looked + LOOK_SECONDS:
+                if looked is None or time.monotonic() >= looked + LOOK_SECONDS:
                     looked = time.monotonic()
                     yield b""
 
