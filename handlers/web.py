@@ -6,7 +6,7 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from connexion.exceptions import ProblemException
 from connexion.resolver import Resolver
 from connexion.security import FlaskSecurityHandlerFactory
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
 
 import handlers
@@ -106,7 +107,7 @@ class HandlerResolver(Resolver):  # type: ignore[misc]
             if "caller" in wanted:
                 given["caller"] = arguments["token_info"]["caller"]
             if "accept" in wanted:
-                given["accept"] = flask.request.accept_mimetypes.best_match(offered) if flask.request.accept_mimetypes else offered[0]
+                given["accept"] = best_of(offered, flask.request.accept_mimetypes)
             if "contract" in wanted:
                 given["contract"] = self._contract
             if "address" in wanted:
@@ -119,6 +120,14 @@ class HandlerResolver(Resolver):  # type: ignore[misc]
 
         header_arguments = [(name, name.lower().replace("-", "_")) for name in operation.header_parameters]
         return handle
+
+
+def best_of(offered: Sequence[str], accepted: MIMEAccept) -> str | None:
+    """Which of the media types the client likes best; None when it takes none of them. What it says besides a type, such as `charset`, does
+    not count: there is one form of each."""
+    if not accepted:
+        return offered[0]
+    return MIMEAccept([(wanted.partition(";")[0].strip(), quality) for wanted, quality in accepted]).best_match(offered)
 
 
 def while_good(parts: Iterator[bytes], tokens: Tokens, caller: Caller, line: Any) -> Iterator[bytes]:

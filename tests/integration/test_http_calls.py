@@ -282,6 +282,9 @@ def test_the_raw_log_is_byte_for_byte_what_the_job_wrote(server: RunningServer, 
         ("text/plain, application/json;q=0.5", "text/plain"),
         ("text/*", "text/plain"),
         ("*/*", "application/json"),
+        ("application/json; charset=utf-8", "application/json"),
+        ("text/plain;charset=utf-8", "text/plain"),
+        ("application/json;charset=utf-8;q=0.5, text/plain; charset=utf-8", "text/plain"),
     ],
 )
 def test_the_log_comes_in_the_media_type_that_the_client_likes_best(
