@@ -368,6 +368,32 @@ def test_a_body_whose_length_is_not_told_is_cut_off_as_well(place: Place) -> Non
     assert state(place.server) == before
 
 
+CHUNKED = b'f\r\n{"type":"build",\r\nc\r\n"params":{}}\r\n'
+NO_BODIES = {
+    "a trailer that is none": CHUNKED + b"0\r\nX-T 1\r\n\r\n",
+    "a trailer that is forbidden": CHUNKED + b"0\r\nAuthorization: Bearer x\r\n\r\n",
+    "a size that is none": CHUNKED + b"zz\r\n\r\n",
+    "a chunk without an end": b"2\r\n{}{}\r\n0\r\n\r\n",
+    "no end": CHUNKED,
+}
+
+
+@pytest.mark.parametrize("body", NO_BODIES.values(), ids=NO_BODIES.keys())
+def test_a_body_that_http_does_not_allow_is_a_mistake_of_the_client(place: Place, body: bytes) -> None:
+    before = state(place.server)
+    where = urlsplit(place.server.url)
+    head = f"POST /api/jobs/submit HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {place.server.token}\r\n"
+    with socket.create_connection((where.hostname, where.port), timeout=20) as connection:
+        connection.sendall(f"{head}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        problem = json.loads(answer.read())
+        assert connection.recv(1) == b""
+    assert (answer.status, problem["type"]) == (400, "urn:runcast:problem:invalid-request"), problem
+    assert state(place.server) == before
+
+
 NO_REQUESTS = {
     b"nonsense\r\n\r\n": 400,
     b"GET / HTTP/9.9\r\n\r\n": 400,
