@@ -207,7 +207,7 @@ def test_what_the_cap_removed_from_a_log_takes_no_room(database: Database) -> No
     for _ in range(3):
         submit(database)
         change(database, end(database, start(database)), log_bytes=1 << 40)
-    limits = {"max_age_ms": 1 << 40, "max_jobs": 1 << 40, "log_cap": 1000}
+    limits = {"max_age_ms": 1 << 40, "max_jobs": 1 << 40, "log_cap": 1000, "seen_ms": -1000}
     assert Retention(database, max_bytes=3000, **limits).run() == 0
     assert Retention(database, max_bytes=2999, **limits).run() == 1
 
@@ -217,7 +217,7 @@ def test_a_batch_of_large_logs_is_a_small_one(database: Database, monkeypatch: p
     for _ in range(4):
         submit(database)
         change(database, end(database, start(database)), log_bytes=100)
-    retention = Retention(database, max_age_ms=1 << 40, max_jobs=0, max_bytes=1 << 40)
+    retention = Retention(database, max_age_ms=1 << 40, max_jobs=0, max_bytes=1 << 40, seen_ms=-1000)
     assert [retention.run() for _ in range(3)] == [3, 1, 0]
 
 
@@ -385,6 +385,35 @@ def test_what_was_not_read_of_an_ended_log_is_not_taken_for_dropped(database: Da
         caster.disconnect(name)
     feed.close()
     assert [sent.event for sent in wires[1].sent] == ["log", "complete"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_watches_a_job_whose_rows_vanished_is_told(database: Database, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    """As when the API stood still for longer than they were kept."""
+    monkeypatch.setattr("handlers.cast.GONE_SECONDS", 0.0)
+    gone, there = submit(database), submit(database)
+    if begun:
+        start(database)
+    feed = open_feed(database.url)
+    caster = Caster(Store(database), Logs(database), GreenChanges(feed), Sent)
+    wire = RecordingWire()
+    caster.connect("client", wire)
+    for job_id in (gone, there):
+        caster.client("client").subscribe(job_id, 0)
+    database.write(lambda connection: connection.execute(delete(jobs).where(jobs.c.id == gone)))
+    with gevent.Timeout(10):
+        while not wire.payloads("error"):
+            gevent.sleep(0.01)
+    end(database, start(database, slots=2))
+    with gevent.Timeout(10):
+        while not wire.payloads("complete"):
+            gevent.sleep(0.01)
+    caster.disconnect("client")
+    feed.close()
+    assert [(payload["job_id"], payload["problem"]["type"]) for payload in wire.payloads("error")] == [
+        (gone, "urn:runcast:problem:job-not-found")
+    ]
+    assert [payload["job_id"] for payload in wire.payloads("complete")] == [there]
 
 
 def test_a_log_that_grows_faster_than_it_is_read_comes_to_its_end_unless_it_is_followed(database: Database, tmp_path: Path) -> None:

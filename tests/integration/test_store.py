@@ -682,7 +682,8 @@ def ids(house: House) -> set[str]:
 
 
 def keep_all(house: House, **limits: int) -> Retention:
-    return Retention(house.database, **{"max_age_ms": 1 << 40, "max_jobs": 1 << 40, "max_bytes": 1 << 40, **limits})
+    """But for the limits. Negative, because what ends here has ended in this very millisecond."""
+    return Retention(house.database, **{"max_age_ms": 1 << 40, "max_jobs": 1 << 40, "max_bytes": 1 << 40, "seen_ms": -1000, **limits})
 
 
 @pytest.fixture
@@ -721,6 +722,18 @@ def test_retention_with_no_room_at_all_keeps_what_is_active(house: House, active
         house.ended()
     assert keep_all(house, max_age_ms=-10_000, max_jobs=0, max_bytes=0).run() == 3
     assert ids(house) == active
+
+
+def test_whatever_the_limits_those_who_watch_have_the_time_to_see_the_end(house: House, active: set[str]) -> None:
+    seen, deleted, fresh = (house.ended() for _ in range(3))
+    house.store.delete(deleted, by="me")
+    for job_id, ended_at, deleted_at in ((seen, now_ms() - 6000, None), (deleted, now_ms() - 6000, now_ms() - 6000)):
+        house.set(job_id, ended_at=ended_at, deleted_at=deleted_at)
+    nothing = Retention(house.database, max_age_ms=0, max_jobs=0, max_bytes=0)
+    assert nothing.run() == 2
+    assert ids(house) == {fresh, *active}
+    house.set(fresh, ended_at=now_ms() - 6000)
+    assert nothing.run() == 1
 
 
 # -- the schema, and the file ---------------------------------------------------------------------------------------------
