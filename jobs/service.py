@@ -19,7 +19,7 @@ from jobs.overview import JobCounts, JobFilter
 from jobs.quotas import Quotas
 from jobs.recipes import JobTypeInfo, Recipes
 from jobs.store import IdempotencyKey, NewJob, Store, Submitted
-from jobs.templates import Template, TemplateCatalog, load_templates
+from jobs.templates import Template, TemplateCatalog
 from jobs.tokens import Tokens
 
 RAW_BYTES = 1 << 20
@@ -193,10 +193,11 @@ class Service:
         return self._recipes.job_types()
 
     def templates(self) -> TemplateCatalog:
-        return load_templates(self.workspace.root)
+        """Raises WorkspaceGone."""
+        return self._recipes.templates()
 
     def template(self, name: str) -> Template:
-        """Raises TemplateNotFound."""
+        """Raises TemplateNotFound and WorkspaceGone."""
         try:
             return self.templates().get(name)
         except TemplateNotFound:
