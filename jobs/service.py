@@ -146,6 +146,8 @@ class Service:
             for chunk in chunks:
                 seq = _take_lines(chunk, lines, limit=limit, last=seq)
                 room -= len(chunk.data)
+        if stream and state.complete and not self._logs.chunks(job_id, after_seq=seq, max_bytes=1, stream=stream):
+            seq = max(seq, state.lines)  # the last line of this stream was taken
         return LogPage(lines, seq + 1, state.complete and seq >= state.lines, state.dropped)
 
     def raw_log(self, job_id: str, *, after_seq: int, tail: int | None, stream: Stream | None, follow: bool) -> Iterator[bytes]:
@@ -186,6 +188,7 @@ class Service:
                 if looked is None or time.monotonic() >= looked + LOOK_SECONDS:
                     looked = time.monotonic()
                     yield b""
+                self._changes.wait(version, LOOK_SECONDS)
 
     # -- the rest ---------------------------------------------------------------------------------------------------------
 

@@ -241,6 +241,11 @@ def test_the_log_as_json_by_pages_tail_and_stream(server: RunningServer) -> None
     tail = server.call("GET", f"/jobs/{job_id}/log", params={"tail": 3, "after_seq": 1}).json()
     assert [line["seq"] for line in tail["lines"]] == [449, 450, 451]
     assert tail["complete"]
+    for query in ({"tail": 3, "stream": "stdout"}, {"after_seq": 447, "limit": 3, "stream": "stdout"}):
+        page = server.call("GET", f"/jobs/{job_id}/log", params=query).json()
+        assert ([line["seq"] for line in page["lines"]], page["next_seq"], page["complete"]) == ([448, 449, 450], 452, True)
+    page = server.call("GET", f"/jobs/{job_id}/log", params={"limit": 449, "stream": "stdout"}).json()
+    assert (page["next_seq"], page["complete"]) == (450, False)
     errors = server.call("GET", f"/jobs/{job_id}/log", params={"stream": "stderr"}).json()
     assert [line["text"] for line in errors["lines"]] == ["oops"]
     assert errors["complete"]
