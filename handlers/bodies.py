@@ -1,4 +1,4 @@
-"""Bodies of requests: a client has a while to send one, and no longer. Knows WSGI and gevent, and no call."""
+"""Bodies of requests: a client has a while to send one, and no longer. Knows WSGI, gunicorn and gevent, and no call."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from socket import SHUT_RD
 from typing import Any
 
 import gevent
+from gunicorn.http.errors import NoMoreData, ParseException
 
-from jobs.errors import TooSlow
+from jobs.errors import InvalidRequest, TooSlow
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-Refuse = Callable[[TooSlow, Callable[..., Any]], Iterable[bytes]]
+Refuse = Callable[[InvalidRequest, Callable[..., Any]], Iterable[bytes]]
 
 BODY_BYTES = 1 << 20
 """No body may be larger, nor what a client sends as one event."""
 
 
 class PatientBodies:
-    """Gives every request a body that raises TooSlow when it has not come within `seconds`; that is answered here, whoever read it.
+    """Gives every request a body that raises TooSlow when it has not come within `seconds`, and InvalidRequest when it is none; that is
+    answered here, whoever read it.
 
     gunicorn's gevent worker waits for ever, so that a client which sends a byte now and then would hold a connection as long as it likes.
     """
@@ -34,7 +36,7 @@ class PatientBodies:
         environ["wsgi.input"] = PatientBody(environ["wsgi.input"], environ.get("gunicorn.socket"), seconds=self._seconds)
         try:
             return self._inner(environ, start_response)
-        except TooSlow as error:
+        except InvalidRequest as error:
             return self._refuse(error, start_response)
 
 
@@ -73,3 +75,5 @@ class PatientBody:
             with suppress(OSError):
                 self._socket.shutdown(SHUT_RD)
             raise TooSlow(f"The body did not come within {self._seconds:g} seconds.") from None
+        except (ParseException, NoMoreData) as error:  # in chunks; gunicorn ends the connection after the answer
+            raise InvalidRequest(f"The body is not what HTTP allows: {error}.") from error

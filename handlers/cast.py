@@ -9,9 +9,11 @@ catches up from the store.
 from __future__ import annotations
 
 import logging
+import time
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,6 +42,9 @@ KEPT_BYTES = 1 << 20
 KEPT_EVENTS = 1000
 LOOK_SECONDS = 30.0
 PAUSE_SECONDS = 0.5
+GONE_SECONDS = 5.0
+"""It is looked no oftener than this whether jobs that are watched are still there."""
+GONE_JOBS = 1000
 
 
 class Packet(Protocol):
@@ -86,6 +91,7 @@ class Caster:
         self._watchers = 0
         self._looking = False
         self._cursor = 0
+        self._looked_for_gone = 0.0
         self.catching_up = BoundedSemaphore()
         self.statuses = Statuses(self)
         self.progresses = Progresses()
@@ -146,7 +152,8 @@ class Caster:
 
     def _read(self) -> None:
         # The running jobs first: a job that ends in between then still has its last progress read when its end is.
-        for job in self.store.active():
+        running = self.store.active()
+        for job in running:
             self._notice(job)
         while events := self.store.events_after(self._cursor):
             for event in events:
@@ -157,6 +164,7 @@ class Caster:
                     self._cursor = before  # the event is still to come
                     raise
                 self._notice_event(event)
+        self._give_up_what_is_gone({job.id for job in running})
 
     def _notice(self, job: Job) -> None:
         self.progresses.offer(job.id, job.progress, self.encode)
@@ -170,6 +178,21 @@ class Caster:
         except Exception as error:  # whatever it is, it must not keep other jobs' events back
             for client in list(topic.watchers if topic else ()):
                 client.give_up(job.id, problem(error))
+
+    def _give_up_what_is_gone(self, running: AbstractSet[str]) -> None:
+        """The rows of a job may have been removed before its end was read here, and nothing tells of that."""
+        now = time.monotonic()
+        if now < self._looked_for_gone + GONE_SECONDS:
+            return
+        watched = [job_id for job_id, topic in self._topics.items() if topic.ended is None and job_id not in running]
+        for start in range(0, len(watched), GONE_JOBS):
+            some = watched[start : start + GONE_JOBS]
+            there = self.logs.states(some)
+            for job_id in some:
+                topic = self._topics.get(job_id)
+                for client in list(topic.watchers if topic and job_id not in there else ()):
+                    client.lose(job_id)
+        self._looked_for_gone = now
 
     def _notice_end(self, event: JobEvent) -> None:
         watched = event.job_id in self._topics or self.progresses.watched
@@ -520,6 +543,11 @@ class Client:
         self.unsubscribe(job_id)
         self.send("error", {"job_id": job_id, "problem": why})
 
+    def lose(self, job_id: str) -> None:
+        """The job's rows are gone. Who knows of its end gets what is at hand, and then the end."""
+        if self._jobs[job_id].ended is None:
+            self.give_up(job_id, problem(JobNotFound(job_id)))
+
     def dismiss(self, why: Json) -> None:
         """Tell the client why it has to go, and end its connection."""
         self.send("error", {"job_id": None, "problem": why})
@@ -574,8 +602,15 @@ class Client:
         ended = list(subscription.ending(self._caster))
         if ended:
             self.unsubscribe(job_id)
-        elif not sent and subscription.ended is not None:
-            # The job has ended, the log is not all sent, and yet nothing more is to be had: its rows are gone.
+        elif not sent and (job := subscription.ended) is not None:
+            # The job has ended, the log is not all sent, and yet nothing more is at hand: it was not read to its end, or the rest was
+            # dropped, or all its rows are gone.
+            if subscription.topic.lines < job.log.lines:
+                subscription.topic.notice(job)
+                return True
+            if self._caster.logs.states([job_id]):
+                subscription.seq = job.log.lines
+                return True
             self.give_up(job_id, problem(JobNotFound(job_id)))
         for packet in ended:
             self._put(packet)

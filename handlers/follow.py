@@ -19,6 +19,7 @@ import engineio
 import socketio
 
 from handlers.client import Client, Refused, Unreachable
+from handlers.problems import JOB_FAILED, PREFIX
 from jobs.model import ENDED, Json
 
 TICK_SECONDS = 0.25
@@ -52,7 +53,8 @@ class _Lost(Exception):
 def follow(client: Client, job_id: str, *, after_seq: int = 0, patience: float = PATIENCE_SECONDS) -> Generator[Event, None, None]:
     """The job's events up to and with `complete`; log lines from the one after `after_seq`.
 
-    Raises Unreachable when there is no server, or none any more for `patience` seconds, and Refused when it does not let us.
+    Raises Unreachable when there is no server, or none any more for `patience` seconds, and Refused when it does not let us, or gives our
+    subscription up.
     """
     lines = _Lines(after_seq)
     connected_before = False
@@ -60,9 +62,12 @@ def follow(client: Client, job_id: str, *, after_seq: int = 0, patience: float =
     while True:
         try:
             for event in _watch(client, job_id, after_seq=lines.last_seq):
-                if event.name == "subscribed":
-                    connected_before, retries = True, _Retries(patience)
+                connected_before = connected_before or event.name == "subscribed"
+                if _gets_on(event):
+                    retries = _Retries(patience)
                 yield from lines.take(event)
+                if _gives_up(event):
+                    raise Refused(event.data["problem"])
                 if event.name == "complete":
                     return
         except _Lost:
@@ -72,6 +77,18 @@ def follow(client: Client, job_id: str, *, after_seq: int = 0, patience: float =
                 raise Unreachable(f"The live events of {client.url} could not be reached for {patience:.0f} seconds.") from None
             yield Event("lost")
             retries.wait()
+
+
+def _gets_on(event: Event) -> bool:
+    """Whether it is worth going on. An ended job that we are subscribed to has to send something, else nothing ever comes."""
+    if event.name == "subscribed":
+        return event.data["job"]["status"] not in ENDED
+    return event.name != "tick"
+
+
+def _gives_up(event: Event) -> bool:
+    """Whether nothing follows for the job: what is not its own failure ends the subscription."""
+    return event.name == "error" and event.data["job_id"] is not None and event.data["problem"].get("type") != PREFIX + JOB_FAILED.name
 
 
 class _Retries:
@@ -99,6 +116,8 @@ class _Lines:
 
     def take(self, event: Event) -> Iterator[Event]:
         if event.name != "log":
+            if event.name == "complete" and event.data["log_lines"] > self.last_seq:
+                yield Event("gap", {"first_seq": self.last_seq + 1, "last_seq": event.data["log_lines"]})
             yield event
             return
         first, texts = int(event.data["first_seq"]), list(event.data["lines"])

@@ -6,7 +6,7 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from connexion.exceptions import ProblemException
 from connexion.resolver import Resolver
 from connexion.security import FlaskSecurityHandlerFactory
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
 
 import handlers
@@ -106,7 +107,7 @@ class HandlerResolver(Resolver):  # type: ignore[misc]
             if "caller" in wanted:
                 given["caller"] = arguments["token_info"]["caller"]
             if "accept" in wanted:
-                given["accept"] = flask.request.accept_mimetypes.best_match(offered) if flask.request.accept_mimetypes else offered[0]
+                given["accept"] = best_of(offered, flask.request.accept_mimetypes)
             if "contract" in wanted:
                 given["contract"] = self._contract
             if "address" in wanted:
@@ -121,8 +122,19 @@ class HandlerResolver(Resolver):  # type: ignore[misc]
         return handle
 
 
+def best_of(offered: Sequence[str], accepted: MIMEAccept) -> str | None:
+    """Which of the media types the client likes best; None when it takes none of them. What it says besides a type, such as `charset`, does
+    not count: there is one form of each."""
+    if not accepted:
+        return offered[0]
+    return MIMEAccept([(wanted.partition(";")[0].strip(), quality) for wanted, quality in accepted]).best_match(offered)
+
+
 def while_good(parts: Iterator[bytes], tokens: Tokens, caller: Caller, line: Any) -> Iterator[bytes]:
-    """A stream that may last as long as a job, and ends with the token that asked for it, or when the client has left."""
+    """A stream that may last as long as a job, and ends with the token that asked for it, or when the client has left.
+
+    An empty part passes as well: gunicorn sends the head of the answer with the first part, and the job may be silent for long.
+    """
     for part in parts:
         if not part and has_left(line):
             return
@@ -131,8 +143,7 @@ def while_good(parts: Iterator[bytes], tokens: Tokens, caller: Caller, line: Any
         except errors.Unauthenticated as error:
             yield f"[runcast: {error}]\n".encode()
             return
-        if part:
-            yield part
+        yield part
 
 
 def to_response(answer: Answer) -> flask.Response:

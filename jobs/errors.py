@@ -34,6 +34,7 @@ RuncastError
 ├─ Forbidden               the token lacks the scope
 ├─ OriginRefused           a page or host that is not allowed here
 ├─ Unavailable             the store, or every worker, is gone
+│  └─ WorkspaceGone        the workspace was taken away while we serve it
 ├─ StartFailed             the operating system refused to start the command
 ├─ LeaseLost               the job was taken from this supervisor
 ├─ ContractError           (in handlers/contract.py) contract and code differ
@@ -248,9 +249,16 @@ class OriginRefused(RuncastError):
 
 
 class Unavailable(RuncastError):
-    """What the call needs is gone for now: the store, or every worker. `retry_after` is in seconds."""
+    """What the call needs is gone for now: the store, the workspace, or every worker. `retry_after` is in seconds."""
 
     retry_after = 5
+
+
+class WorkspaceGone(Unavailable):
+    """The workspace was there when we started. Where it was is no client's business."""
+
+    def __init__(self) -> None:
+        super().__init__("The workspace of this server is gone, or cannot be read.")
 
 
 class StartFailed(RuncastError):

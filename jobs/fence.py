@@ -19,13 +19,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.errors import AppNotFound, OperatorError, OutsideWorkspace, ProjectNotFound
+from jobs.errors import AppNotFound, OperatorError, OutsideWorkspace, ProjectNotFound, WorkspaceGone
 
 APPS = Path("source") / "apps"
 EXTENSIONS = Path("source") / "extensions"
 ENTRY_POINT = "repo.sh"
 SHIPPED = Path(__file__).parent / "workspace"
 
+_READABLE = os.R_OK | os.X_OK
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # one path component, never an option, never hidden; short enough for any disk
 
 
@@ -39,8 +40,13 @@ class Workspace:
             raise OperatorError(f"the workspace {root} does not exist") from None
         if not self.root.is_dir():
             raise OperatorError(f"the workspace {root} is not a folder")
-        if not os.access(self.root, os.R_OK | os.X_OK):
+        if not os.access(self.root, _READABLE):
             raise OperatorError(f"the workspace {root} cannot be read")
+
+    def check(self) -> None:
+        """Raises WorkspaceGone when the folder is no longer what it was at the start."""
+        if not self.root.is_dir() or not os.access(self.root, _READABLE):
+            raise WorkspaceGone
 
     def path(self, relative: str, *, base: Path | None = None, pointer: str | None = None) -> Path:
         """The resolved path of `relative`, seen from `base` (by default the root); it need not exist.

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select
@@ -17,6 +18,7 @@ from jobs.database import Database
 from jobs.errors import JobNotFound
 from jobs.leases import Lease, update_held
 from jobs.model import ENDED, LogChunk, Status, Stream
+from jobs.output import piece_end
 from jobs.schema import jobs, log_chunks
 
 
@@ -132,6 +134,9 @@ class _Kept:
 class LogWriter:
     """Writes one job's log under its lease, and keeps it below the cap: the first half of it, and the last.
 
+    Nothing is added that is larger than a quarter of the cap: head and tail both have room for the chunk that each of them needs, the one
+    that fills it and the newest. A line that is longer becomes several.
+
     Those who watch live read from the store as well, so nothing is removed before they had the time for it.
     """
 
@@ -147,6 +152,7 @@ class LogWriter:
         self._tail_cap = cap - cap // 2
         # Chunks come and go as a whole: against a small cap they have to be small as well.
         self._chunk_bytes = max(1, cap // 16)
+        self._line_bytes = max(8, cap // 4)
         self._tail: deque[_Kept] = deque()
         self._tail_bytes = 0
         self._dropped: tuple[int, int] | None = None
@@ -160,12 +166,15 @@ class LogWriter:
         size = func.length(log_chunks.c.data)
         stored = select(log_chunks.c.first_seq, log_chunks.c.lines, size).where(log_chunks.c.job_id == self.lease.job_id)
         for first_seq, lines, length in connection.execute(stored.order_by(log_chunks.c.first_seq)):
-            self._keep(_Kept(first_seq, lines, length, stored=0.0))
+            in_head = first_seq < self._dropped[0] if self._dropped else self._head_left > 0
+            self._keep(_Kept(first_seq, lines, length, stored=0.0), in_head=in_head)
+        if self._dropped:
+            self._head_left = min(0, self._head_left)  # what is behind the gap is the tail, whatever the cap was then
 
     def chunks(self, *, lines: int, at: int, stream: Stream, data: bytes) -> list[LogChunk]:
         """Lines as chunks, numbered."""
         made = []
-        for part in _parts(data, self._chunk_bytes):
+        for part in _parts(data, self._chunk_bytes, longest=self._line_bytes):
             count = lines if len(part) == len(data) else part.count(b"\n") + (not part.endswith(b"\n"))
             made.append(LogChunk(self.lease.job_id, self.next_seq, count, at, stream, part))
             self.next_seq += count
@@ -173,11 +182,12 @@ class LogWriter:
 
     def step(self, chunks: Sequence[LogChunk], *, last: bool = False) -> Step:
         """How to add chunks. With `last`, so that the log is below its cap afterwards."""
-        # A chunk that is half in the head is kept whole, at the cost of the tail.
-        surplus = self._tail_bytes + sum(len(chunk.data) for chunk in chunks) - self._tail_cap - min(0, self._head_left)
-        if not self._tail or surplus < (1 if last else min(self.SLACK, self._tail_cap // 4)):
+        surplus = self._tail_bytes + sum(len(chunk.data) for chunk in chunks) - self._tail_room
+        # The newest chunk stays in any case: errors come last.
+        removable = len(self._tail) if chunks else len(self._tail) - 1
+        if removable <= 0 or surplus < (1 if last else min(self.SLACK, self._tail_cap // 4)):
             return Step(chunks)
-        doomed = self._oldest(surplus)
+        doomed = self._oldest(surplus, among=removable)
         wait = doomed.stored + self.READ_SECONDS - time.monotonic()
         if wait > 0 and not last and surplus < self.SLACK:
             return Step(chunks)
@@ -202,36 +212,43 @@ class LogWriter:
         """The transaction of this step was committed."""
         now = time.monotonic()
         for chunk in step.chunks:
-            self._keep(_Kept(chunk.first_seq, chunk.lines, len(chunk.data), now))
+            self._keep(_Kept(chunk.first_seq, chunk.lines, len(chunk.data), now), in_head=self._head_left > 0)
         if step.doomed:
             while self._tail and self._tail[0].first_seq <= step.doomed[1]:
                 self._tail_bytes -= self._tail.popleft().bytes
             self._dropped = self._dropped_with(step.doomed)
 
-    def _keep(self, kept: _Kept) -> None:
-        if self._head_left > 0:
+    @property
+    def _tail_room(self) -> int:
+        # A chunk that is half in the head is kept whole, at the cost of the tail.
+        return max(self._tail_cap + min(0, self._head_left), self._line_bytes)
+
+    def _keep(self, kept: _Kept, *, in_head: bool) -> None:
+        if in_head:
             self._head_left -= kept.bytes
         else:
             self._tail.append(kept)
             self._tail_bytes += kept.bytes
 
-    def _oldest(self, surplus: int) -> _Kept:
-        """The last of the tail's chunks that must go to be rid of so many bytes."""
-        for kept in self._tail:
+    def _oldest(self, surplus: int, *, among: int) -> _Kept:
+        """The last that must go, of the first so many chunks of the tail, to be rid of so many bytes."""
+        for kept in islice(self._tail, among):
             surplus -= kept.bytes
             if surplus <= 0:
                 return kept
-        return self._tail[-1]
+        return self._tail[among - 1]
 
     def _dropped_with(self, doomed: tuple[int, int]) -> tuple[int, int]:
         return (self._dropped[0] if self._dropped else doomed[0], doomed[1])
 
 
-def _parts(data: bytes, size: int) -> Iterator[bytes]:
-    """Cuts between lines, so that a part is no larger than `size` unless it is one line."""
+def _parts(data: bytes, size: int, *, longest: int) -> Iterator[bytes]:
+    """Cuts between lines, so that a part is no larger than `size` unless it is one line; and within lines larger than `longest`."""
     start = 0
     while len(data) - start > size:
         end = data.rfind(b"\n", start, start + size) + 1 or data.find(b"\n", start) + 1 or len(data)
+        if end - start > longest:
+            end = piece_end(data, start, longest - 2)  # its line end may stay with the last piece
         yield data[start:end]
         start = end
     if start < len(data):

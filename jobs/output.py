@@ -185,7 +185,7 @@ class LineSplitter:
         pieces = []
         # Not before there is more than a line end behind it, so that no piece is followed by an empty one.
         while len(text) - start - text.endswith(b"\r") > BLOCK_BYTES:
-            end = _piece_end(text, start)
+            end = piece_end(text, start, BLOCK_BYTES)
             pieces.append(text[start:end])
             start = end
         self._partial = text[start:]
@@ -207,12 +207,12 @@ def blocks(text: bytes) -> list[Block]:
 def _block_end(text: bytes, start: int) -> int:
     if len(text) - start <= BLOCK_BYTES:
         return len(text)
-    return text.rfind(b"\n", start, start + BLOCK_BYTES) + 1 or _piece_end(text, start)
+    return text.rfind(b"\n", start, start + BLOCK_BYTES) + 1 or piece_end(text, start, BLOCK_BYTES)
 
 
-def _piece_end(text: bytes, start: int) -> int:
-    """Where to cut a line of at least `BLOCK_BYTES`: behind its line end if it has just that length, never within a character."""
-    end = start + BLOCK_BYTES
+def piece_end(text: bytes, start: int, size: int) -> int:
+    """Where to cut a line of at least `size` bytes, 4 or more: behind its line end if it has just that length, never within a character."""
+    end = start + size
     if line_end := _LINE_END.match(text, end):
         return line_end.end()
     return next((end - back for back in range(4) if text[end - back] & 0xC0 != 0x80), end)

@@ -32,7 +32,7 @@ from jobs.inputs import Inputs, refuse_unusable_text
 from jobs.model import JobType, Json, Submission
 from jobs.process import MARKER
 from jobs.tasks import Task, fill, load_tasks, placeholders
-from jobs.templates import load_templates, part_name, playback
+from jobs.templates import TemplateCatalog, load_templates, part_name, playback
 
 PLAYBACK = "playback.toml"
 CREATE_TIMEOUT = 600.0
@@ -121,8 +121,9 @@ class Recipes:
         """What to run for a submission; its own timeout, queue and concurrency key stand in place of the recipe's.
 
         Raises ProjectNotFound, TemplateNotFound, AppNotFound, TaskNotFound, ProjectExists, TemplateNotCreatable, InputsRejected and
-        OutsideWorkspace, each with a pointer to the faulty place.
+        OutsideWorkspace, each with a pointer to the faulty place; and WorkspaceGone.
         """
+        self.workspace.check()
         refuse_unusable_text(submission.params)
         recipe = self._builtin[submission.type](submission.params)
         own: dict[str, Any] = {
@@ -131,6 +132,11 @@ class Recipes:
             "concurrency_key": submission.concurrency_key,
         }
         return _replaced(recipe, {name: value for name, value in own.items() if value is not None})
+
+    def templates(self) -> TemplateCatalog:
+        """The templates of the workspace as they are now. Raises WorkspaceGone."""
+        self.workspace.check()
+        return load_templates(self.workspace.root)
 
     def job_types(self) -> list[JobTypeInfo]:
         """What can be submitted here: the built-in job types, then the tasks by name."""
@@ -144,7 +150,7 @@ class Recipes:
 
     def _create(self, params: Mapping[str, Json]) -> Recipe:
         name: str = params["name"]
-        template = load_templates(self.workspace.root).get(params["template"])
+        template = self.templates().get(params["template"])
         if not template.creatable:
             raise TemplateNotCreatable(template.name)
         for project in (name, *(part_name(template, part=part, name=name) for part in template.parts)):

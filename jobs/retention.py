@@ -14,17 +14,22 @@ from jobs.schema import jobs
 class Retention:
     """Removes what is no longer wanted: deleted jobs that have ended, and ended jobs beyond the limits. Nothing active is ever removed.
 
-    `log_cap` is what is kept of one log at most, however much was logged.
+    `log_cap` is what is kept of one log at most, however much was logged. Whatever the limits, and deleted or not, a job's rows stay for
+    `seen_ms` after its end, so that those who watch it still see that.
     """
 
     BATCH = 500
     BATCH_BYTES = 64 << 20
+    SEEN_MS = 5_000
 
-    def __init__(self, database: Database, *, max_age_ms: int, max_jobs: int, max_bytes: int, log_cap: int = 1 << 62) -> None:
+    def __init__(
+        self, database: Database, *, max_age_ms: int, max_jobs: int, max_bytes: int, log_cap: int = 1 << 62, seen_ms: int = SEEN_MS
+    ) -> None:
         self.database = database
         self.max_age_ms = max_age_ms
         self.max_jobs = max_jobs
         self.max_bytes = max_bytes
+        self.seen_ms = seen_ms
         self._kept = case((jobs.c.log_bytes > log_cap, log_cap), else_=jobs.c.log_bytes)
 
     def run(self) -> int:
@@ -36,9 +41,10 @@ class Retention:
         return len(doomed)
 
     def _doomed(self, connection: Connection) -> list[str]:
+        seen = now_ms() - self.seen_ms
         doomed: dict[str, int] = {}
         for query in (self._gone(), self._old(), self._surplus(connection), self._too_large(connection)):
-            doomed.update((row.id, row.kept) for row in connection.execute(query))
+            doomed.update((row.id, row.kept) for row in connection.execute(query) if row.ended_at < seen)
         batch: list[str] = []
         room = self.BATCH_BYTES
         for job_id, kept in doomed.items():
@@ -48,23 +54,21 @@ class Retention:
             room -= kept
         return batch
 
-    def _ended(self) -> Select[tuple[str, int]]:
-        return select(jobs.c.id, self._kept.label("kept")).where(jobs.c.ended_at.is_not(None))
+    def _ended(self) -> Select[tuple[str, int, int]]:
+        return select(jobs.c.id, self._kept.label("kept"), jobs.c.ended_at).where(jobs.c.ended_at.is_not(None))
 
-    def _gone(self) -> Select[tuple[str, int]]:
-        # A deleted job's rows stay a moment longer than the job, so that those who watch it still see its end.
-        seen = now_ms() - 5_000
-        return self._ended().where(jobs.c.deleted_at < seen, jobs.c.ended_at < seen).limit(self.BATCH)
+    def _gone(self) -> Select[tuple[str, int, int]]:
+        return self._ended().where(jobs.c.deleted_at < now_ms() - self.SEEN_MS).limit(self.BATCH)
 
-    def _old(self) -> Select[tuple[str, int]]:
+    def _old(self) -> Select[tuple[str, int, int]]:
         return self._ended().where(jobs.c.ended_at < now_ms() - self.max_age_ms).limit(self.BATCH)
 
-    def _surplus(self, connection: Connection) -> Select[tuple[str, int]]:
+    def _surplus(self, connection: Connection) -> Select[tuple[str, int, int]]:
         counted = overview.counts(connection).by_status
         # Those that were deleted are not counted, and go by themselves in a moment.
         return self._oldest(max(0, sum(counted[status] for status in ENDED) - self.max_jobs)).where(jobs.c.deleted_at.is_(None))
 
-    def _too_large(self, connection: Connection) -> Select[tuple[str, int]]:
+    def _too_large(self, connection: Connection) -> Select[tuple[str, int, int]]:
         surplus = (connection.execute(select(func.sum(self._kept)).where(jobs.c.ended_at.is_not(None))).scalar() or 0) - self.max_bytes
         if surplus <= 0:
             return self._oldest(0)
@@ -76,7 +80,7 @@ class Retention:
             count += 1
         return self._oldest(count)
 
-    def _oldest(self, count: int) -> Select[tuple[str, int]]:
+    def _oldest(self, count: int) -> Select[tuple[str, int, int]]:
         return self._ended().order_by(jobs.c.id).limit(min(count, self.BATCH))
 
 

@@ -13,13 +13,13 @@ from jobs.clock import now_ms
 from jobs.errors import JobNotFound, TemplateNotFound, Unavailable
 from jobs.fence import Workspace
 from jobs.following import Following
-from jobs.logs import Logs
+from jobs.logs import Logs, LogState
 from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, Submission, Worker
 from jobs.overview import JobCounts, JobFilter
 from jobs.quotas import Quotas
 from jobs.recipes import JobTypeInfo, Recipes
 from jobs.store import IdempotencyKey, NewJob, Store, Submitted
-from jobs.templates import Template, TemplateCatalog, load_templates
+from jobs.templates import Template, TemplateCatalog
 from jobs.tokens import Tokens
 
 RAW_BYTES = 1 << 20
@@ -146,28 +146,35 @@ class Service:
             for chunk in chunks:
                 seq = _take_lines(chunk, lines, limit=limit, last=seq)
                 room -= len(chunk.data)
+        if stream and state.complete and not self._logs.chunks(job_id, after_seq=seq, max_bytes=1, stream=stream):
+            seq = max(seq, state.lines)  # the last line of this stream was taken
         return LogPage(lines, seq + 1, state.complete and seq >= state.lines, state.dropped)
 
     def raw_log(self, job_id: str, *, after_seq: int, tail: int | None, stream: Stream | None, follow: bool) -> Iterator[bytes]:
         """The log as it was written; with `follow`, until the job ends. Raises JobNotFound before the first byte.
 
-        While there is nothing new to follow, an empty piece comes now and then: for whoever reads to see whether it is still wanted.
+        While there is nothing new to follow, an empty piece comes at first, and now and then: for whoever reads to say that it has begun,
+        and to see whether it is still wanted.
         """
         self._store.get(job_id)
-        lines = self._logs.state(job_id).lines
+        state = self._logs.state(job_id)
         seq = self._logs.tail(job_id, tail, stream=stream) if tail else after_seq
-        return self._follow(job_id, seq, stream) if follow else self._stored(job_id, seq, stream, until=lines)
+        return self._follow(job_id, seq, stream) if follow else self._stored(job_id, seq, stream, until=state)
 
-    def _stored(self, job_id: str, seq: int, stream: Stream | None, *, until: int) -> Generator[bytes, None, int]:
-        """What follows line `seq`, to line `until` at least, unless the job is removed meanwhile; gives the number of the last line."""
-        while seq < until and (chunks := self._logs.chunks(job_id, after_seq=seq, max_bytes=RAW_BYTES)):
+    def _stored(self, job_id: str, seq: int, stream: Stream | None, *, until: LogState) -> Generator[bytes, None, int]:
+        """What follows line `seq`, to the last of `until` at least, unless the job is removed meanwhile; gives the number of the last
+        line."""
+        while seq < until.lines and (chunks := self._logs.chunks(job_id, after_seq=seq, max_bytes=RAW_BYTES)):
             for chunk in chunks:
                 yield from _raw(chunk, seq, stream)
                 seq = chunk.next_seq - 1
+        if seq < until.lines and until.dropped and until.dropped[1] >= until.lines:
+            yield _gap(seq + 1, until.lines)
+            seq = until.lines
         return seq
 
     def _follow(self, job_id: str, seq: int, stream: Stream | None) -> Iterator[bytes]:
-        looked = time.monotonic()
+        looked: float | None = None
         with self._following.job(job_id):
             while True:
                 version = self._changes.version
@@ -175,13 +182,13 @@ class Service:
                     state = self._following.state(job_id, version=version)
                 except JobNotFound:  # removed while it was read
                     return
-                seq = yield from self._stored(job_id, seq, stream, until=state.lines)
+                seq = yield from self._stored(job_id, seq, stream, until=state)
                 if state.complete:
                     return
-                self._changes.wait(version, LOOK_SECONDS)
-                if time.monotonic() >= looked + LOOK_SECONDS:
+                if looked is None or time.monotonic() >= looked + LOOK_SECONDS:
                     looked = time.monotonic()
                     yield b""
+                self._changes.wait(version, LOOK_SECONDS)
 
     # -- the rest ---------------------------------------------------------------------------------------------------------
 
@@ -189,10 +196,11 @@ class Service:
         return self._recipes.job_types()
 
     def templates(self) -> TemplateCatalog:
-        return load_templates(self.workspace.root)
+        """Raises WorkspaceGone."""
+        return self._recipes.templates()
 
     def template(self, name: str) -> Template:
-        """Raises TemplateNotFound."""
+        """Raises TemplateNotFound and WorkspaceGone."""
         try:
             return self.templates().get(name)
         except TemplateNotFound:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -62,6 +65,22 @@ def test_a_follower_of_a_silent_job_stays(server: RunningServer, tmp_path: Path)
         come_and_go(server, job_id)  # so the silence was long enough to be looked at
         (tmp_path / "go").touch()
         assert b"".join(pieces) == b"end\n"
+    server.wait(job_id)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_follower_of_a_silent_job_is_answered_at_once(server: RunningServer, version: str) -> None:
+    job_id = server.shell("exec sleep 60")
+    place = urlsplit(server.url)
+    head = f"GET /api/jobs/{job_id}/log?follow=true HTTP/{version}\r\nHost: {place.netloc}\r\nAccept: text/plain\r\n"
+    with socket.create_connection((place.hostname, place.port), timeout=10) as connection:
+        connection.sendall(f"{head}Authorization: Bearer {server.token}\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.headers.get_content_type()) == (200, "text/plain")
+        assert server.job(job_id)["log"]["lines"] == 0
+        server.call("POST", f"/jobs/{job_id}/cancel")
+        assert answer.read() == b""
     server.wait(job_id)
 
 

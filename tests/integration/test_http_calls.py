@@ -241,6 +241,11 @@ def test_the_log_as_json_by_pages_tail_and_stream(server: RunningServer) -> None
     tail = server.call("GET", f"/jobs/{job_id}/log", params={"tail": 3, "after_seq": 1}).json()
     assert [line["seq"] for line in tail["lines"]] == [449, 450, 451]
     assert tail["complete"]
+    for query in ({"tail": 3, "stream": "stdout"}, {"after_seq": 447, "limit": 3, "stream": "stdout"}):
+        page = server.call("GET", f"/jobs/{job_id}/log", params=query).json()
+        assert ([line["seq"] for line in page["lines"]], page["next_seq"], page["complete"]) == ([448, 449, 450], 452, True)
+    page = server.call("GET", f"/jobs/{job_id}/log", params={"limit": 449, "stream": "stdout"}).json()
+    assert (page["next_seq"], page["complete"]) == (450, False)
     errors = server.call("GET", f"/jobs/{job_id}/log", params={"stream": "stderr"}).json()
     assert [line["text"] for line in errors["lines"]] == ["oops"]
     assert errors["complete"]
@@ -282,6 +287,9 @@ def test_the_raw_log_is_byte_for_byte_what_the_job_wrote(server: RunningServer, 
         ("text/plain, application/json;q=0.5", "text/plain"),
         ("text/*", "text/plain"),
         ("*/*", "application/json"),
+        ("application/json; charset=utf-8", "application/json"),
+        ("text/plain;charset=utf-8", "text/plain"),
+        ("application/json;charset=utf-8;q=0.5, text/plain; charset=utf-8", "text/plain"),
     ],
 )
 def test_the_log_comes_in_the_media_type_that_the_client_likes_best(

@@ -16,6 +16,7 @@ import requests
 
 from handlers.contract import Contract
 from jobs.database import Database
+from jobs.fence import copy_workspace
 from jobs.model import Scope
 from jobs.tokens import Tokens
 from support.server import RunningServer, start_server, task_submission
@@ -368,6 +369,32 @@ def test_a_body_whose_length_is_not_told_is_cut_off_as_well(place: Place) -> Non
     assert state(place.server) == before
 
 
+CHUNKED = b'f\r\n{"type":"build",\r\nc\r\n"params":{}}\r\n'
+NO_BODIES = {
+    "a trailer that is none": CHUNKED + b"0\r\nX-T 1\r\n\r\n",
+    "a trailer that is forbidden": CHUNKED + b"0\r\nAuthorization: Bearer x\r\n\r\n",
+    "a size that is none": CHUNKED + b"zz\r\n\r\n",
+    "a chunk without an end": b"2\r\n{}{}\r\n0\r\n\r\n",
+    "no end": CHUNKED,
+}
+
+
+@pytest.mark.parametrize("body", NO_BODIES.values(), ids=NO_BODIES.keys())
+def test_a_body_that_http_does_not_allow_is_a_mistake_of_the_client(place: Place, body: bytes) -> None:
+    before = state(place.server)
+    where = urlsplit(place.server.url)
+    head = f"POST /api/jobs/submit HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {place.server.token}\r\n"
+    with socket.create_connection((where.hostname, where.port), timeout=20) as connection:
+        connection.sendall(f"{head}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        problem = json.loads(answer.read())
+        assert connection.recv(1) == b""
+    assert (answer.status, problem["type"]) == (400, "urn:runcast:problem:invalid-request"), problem
+    assert state(place.server) == before
+
+
 NO_REQUESTS = {
     b"nonsense\r\n\r\n": 400,
     b"GET / HTTP/9.9\r\n\r\n": 400,
@@ -392,6 +419,27 @@ def test_what_is_no_request_is_answered_by_a_problem_as_well(place: Place, data:
     assert problem["title"] and problem["detail"]
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["X-Content-Type-Options"] == "nosniff" and "sandbox" in answer.headers["Content-Security-Policy"]
+
+
+def test_a_workspace_that_was_taken_away_is_missed_in_words_until_it_is_back(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    copy_workspace(workspace)
+    create = {"type": "create", "params": {"template": "small_editor", "name": "mine"}}
+    launch = {"type": "launch", "params": {"app": "mine.kit"}}
+    with start_server(tmp_path / "server", workspace=workspace) as server:
+        ended = server.run("true")
+        server.wait(ended)
+        workspace.rename(tmp_path / "elsewhere")
+        before = state(server)
+        calls = [("GET", "/templates", None), ("GET", "/templates/small_editor", None), ("POST", f"/jobs/{ended}/retry", None)]
+        for method, path, body in (*calls, *(("POST", "/jobs/submit", each) for each in (BUILD, create, launch, task_submission("true")))):
+            answer = server.call(method, path, json=body)
+            assert_problem(answer, 503, "unavailable")
+            assert "workspace" in answer.json()["detail"] and int(answer.headers["Retry-After"]) > 0
+        assert state(server) == before
+        (tmp_path / "elsewhere").rename(workspace)
+        assert server.call("GET", "/templates").json()["templates"]
+        assert server.wait(server.run("true"))["status"] == "completed"
 
 
 def test_a_full_queue_refuses_submissions_and_retries_until_there_is_room(tmp_path: Path) -> None:

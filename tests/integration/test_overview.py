@@ -122,7 +122,7 @@ def test_counts_and_labels_follow_every_change(database: Database, store: Store,
     for lease in held[3:]:
         leases.end(lease, Outcome(Status.CANCELLED, "cancelled", Reason.CANCELLED_BY_CLIENT))
     hold_together(database, store)
-    Retention(database, max_age_ms=1 << 40, max_jobs=0, max_bytes=1 << 40).run()
+    Retention(database, max_age_ms=1 << 40, max_jobs=0, max_bytes=1 << 40, seen_ms=-1000).run()
     hold_together(database, store)
     assert store.counts().by_status["completed"] == 0
 

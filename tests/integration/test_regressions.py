@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 import pytest
 import websocket
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, delete, update
 from websocket import ABNF
 
 from handlers.auth import Gate
@@ -30,7 +30,7 @@ from jobs.logs import Logs, LogWriter
 from jobs.model import Job, JobType, Json, LogChunk, Progress, Scope, Status, Stream, Submission
 from jobs.recipes import Recipe, Recipes
 from jobs.retention import Retention
-from jobs.schema import jobs, workers
+from jobs.schema import jobs, log_chunks, workers
 from jobs.service import Service
 from jobs.store import NewJob, Store
 from jobs.supervisor import JobLog
@@ -207,7 +207,7 @@ def test_what_the_cap_removed_from_a_log_takes_no_room(database: Database) -> No
     for _ in range(3):
         submit(database)
         change(database, end(database, start(database)), log_bytes=1 << 40)
-    limits = {"max_age_ms": 1 << 40, "max_jobs": 1 << 40, "log_cap": 1000}
+    limits = {"max_age_ms": 1 << 40, "max_jobs": 1 << 40, "log_cap": 1000, "seen_ms": -1000}
     assert Retention(database, max_bytes=3000, **limits).run() == 0
     assert Retention(database, max_bytes=2999, **limits).run() == 1
 
@@ -217,7 +217,7 @@ def test_a_batch_of_large_logs_is_a_small_one(database: Database, monkeypatch: p
     for _ in range(4):
         submit(database)
         change(database, end(database, start(database)), log_bytes=100)
-    retention = Retention(database, max_age_ms=1 << 40, max_jobs=0, max_bytes=1 << 40)
+    retention = Retention(database, max_age_ms=1 << 40, max_jobs=0, max_bytes=1 << 40, seen_ms=-1000)
     assert [retention.run() for _ in range(3)] == [3, 1, 0]
 
 
@@ -320,6 +320,100 @@ def test_a_page_of_very_long_lines_ends_before_its_limit_and_goes_on_behind(data
     second = service.log_page(job_id, after_seq=first.next_seq - 1, limit=10_000, tail=None, stream=None)
     assert [line.seq for line in (*first.lines, *second.lines)] == list(range(1, 121))
     assert second.complete
+
+
+def lose_the_end(database: Database) -> str:
+    """An ended job of three lines, of which the last two were dropped: there were such logs."""
+    job_id = submit(database)
+    lease = start(database)
+    writer = LogWriter(lease, cap=1 << 20)
+    for text in (b"one\n", b"two\n", b"three\n"):
+        log(database, writer, text)
+    end(database, lease)
+    gone = delete(log_chunks).where(log_chunks.c.job_id == job_id, log_chunks.c.first_seq > 1)
+    database.write(lambda connection: connection.execute(gone))
+    change(database, job_id, dropped_first=2, dropped_last=3)
+    return job_id
+
+
+def test_a_log_whose_end_was_dropped_says_so_and_is_complete(database: Database, tmp_path: Path) -> None:
+    job_id = lose_the_end(database)
+    service = make_service(database, tmp_path)
+    page = service.log_page(job_id, after_seq=0, limit=10, tail=None, stream=None)
+    assert ([line.seq for line in page.lines], page.next_seq, page.complete, page.dropped) == ([1], 4, True, (2, 3))
+    for follow in (False, True):
+        whole = b"".join(service.raw_log(job_id, after_seq=0, tail=None, stream=None, follow=follow))
+        assert whole == b"one\n[runcast: lines 2 to 3 are gone, the log was too long]\n"
+
+
+def test_a_subscriber_of_a_log_whose_end_was_dropped_gets_the_rest_and_the_end(database: Database) -> None:
+    job_id = lose_the_end(database)
+    feed = open_feed(database.url)
+    caster = Caster(Store(database), Logs(database), GreenChanges(feed), Sent)
+    wire = RecordingWire()
+    caster.connect("client", wire)
+    caster.client("client").subscribe(job_id, 0)
+    with gevent.Timeout(10):
+        while not wire.payloads("complete") and not wire.payloads("error"):
+            gevent.sleep(0.01)
+    caster.disconnect("client")
+    feed.close()
+    assert [sent.event for sent in wire.sent] == ["log", "complete"]
+    assert wire.payloads("log")[0]["lines"] == ["one"]
+
+
+def test_what_was_not_read_of_an_ended_log_is_not_taken_for_dropped(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id, other = submit(database), submit(database)
+    logs = FailingLogs(database)
+    feed = open_feed(database.url)
+    caster = Caster(Store(database), logs, GreenChanges(feed), Sent)
+    monkeypatch.setattr(caster, "_looking", True)  # nobody looks for what is new
+    wires = [RecordingWire(), RecordingWire()]
+    for name, wire in zip(("first", "second"), wires, strict=True):
+        caster.connect(name, wire)
+    caster.client("first").subscribe(job_id, 0)
+    lease = start(database)
+    log(database, LogWriter(lease, cap=1 << 20), b"line\n")
+    end(database, lease)
+    with pytest.raises(Unavailable):
+        caster.client("second").subscribe(job_id, 0)
+    caster.client("second").subscribe(other, 0)
+    with gevent.Timeout(10):
+        while not wires[1].payloads("complete") and not wires[1].payloads("error"):
+            gevent.sleep(0.01)
+    for name in ("first", "second"):
+        caster.disconnect(name)
+    feed.close()
+    assert [sent.event for sent in wires[1].sent] == ["log", "complete"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_watches_a_job_whose_rows_vanished_is_told(database: Database, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    """As when the API stood still for longer than they were kept."""
+    monkeypatch.setattr("handlers.cast.GONE_SECONDS", 0.0)
+    gone, there = submit(database), submit(database)
+    if begun:
+        start(database)
+    feed = open_feed(database.url)
+    caster = Caster(Store(database), Logs(database), GreenChanges(feed), Sent)
+    wire = RecordingWire()
+    caster.connect("client", wire)
+    for job_id in (gone, there):
+        caster.client("client").subscribe(job_id, 0)
+    database.write(lambda connection: connection.execute(delete(jobs).where(jobs.c.id == gone)))
+    with gevent.Timeout(10):
+        while not wire.payloads("error"):
+            gevent.sleep(0.01)
+    end(database, start(database, slots=2))
+    with gevent.Timeout(10):
+        while not wire.payloads("complete"):
+            gevent.sleep(0.01)
+    caster.disconnect("client")
+    feed.close()
+    assert [(payload["job_id"], payload["problem"]["type"]) for payload in wire.payloads("error")] == [
+        (gone, "urn:runcast:problem:job-not-found")
+    ]
+    assert [payload["job_id"] for payload in wire.payloads("complete")] == [there]
 
 
 def test_a_log_that_grows_faster_than_it_is_read_comes_to_its_end_unless_it_is_followed(database: Database, tmp_path: Path) -> None:

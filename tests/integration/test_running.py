@@ -496,3 +496,28 @@ def test_a_log_over_its_cap_keeps_head_and_tail_and_says_what_is_gone(make_serve
     seqs = [line["seq"] for line in page["lines"]]
     assert seqs == [seq for seq in range(1, count + 1) if not dropped["first_seq"] <= seq <= dropped["last_seq"]][: len(seqs)]
     assert json.loads(server.call("GET", f"/jobs/{job_id}/log", params={"tail": 2}).text)["lines"][-1]["seq"] == count
+
+
+LONG_FIRST = "head -c 70000 /dev/zero | tr '\\0' A; echo; seq 2000; echo the reason"
+LONG_LAST = "seq 20000; head -c 65000 /dev/zero | tr '\\0' B; echo; echo the reason"
+
+
+@pytest.mark.parametrize("script", [LONG_FIRST, LONG_LAST], ids=["first", "last"])
+def test_a_line_that_is_long_for_the_cap_costs_no_log_its_end(make_server: Callable[..., RunningServer], script: str) -> None:
+    cap = 65536
+    server = make_server(log_cap=cap, slots=1)
+    job_id = server.shell(script)
+    count = server.wait(job_id)["log"]["lines"]
+    dropped = server.call("GET", f"/jobs/{job_id}/log").json()["dropped"]
+    (last,) = lines(server, job_id, tail=1)
+    assert (last["seq"], last["text"]) == (count, "the reason")
+    whole = raw(server, job_id)
+    notice = f"[runcast: lines {dropped['first_seq']} to {dropped['last_seq']} are gone, the log was too long]\n".encode()
+    assert whole.count(notice) == 1
+    assert cap // 2 <= len(whole) - len(notice) <= cap
+    with server.connect() as events:
+        events.subscribe(job_id)
+        assert events.wait("complete", job_id)["log_lines"] == count
+        assert events.of("error") == []
+        seqs = [payload["first_seq"] + place for payload in events.of("log", job_id) for place in range(len(payload["lines"]))]
+    assert seqs == [*range(1, dropped["first_seq"]), *range(dropped["last_seq"] + 1, count + 1)]

@@ -638,6 +638,26 @@ def test_the_log_of_a_second_attempt_goes_on_below_the_same_cap(house: House) ->
     assert len(kept) <= cap
 
 
+@pytest.mark.parametrize("cap", [8_000, 640_000], ids=["smaller", "larger"])
+def test_a_second_attempt_under_another_cap_has_one_gap_and_keeps_the_end(house: House, cap: int) -> None:
+    width = 100
+    every = numbered(1, 2000, width=width)
+    first = house.running(max_attempts=2)
+    writer = LogWriter(first, cap=64_000)
+    writer.READ_SECONDS = 0.0
+    append(house, writer, *(b"".join(every[start : start + 100]) for start in range(0, 1000, 100)), last=True)
+    house.leases.lose(house.leases.held()[0])
+    (second,) = house.claim()
+    house.leases.take(second, supervisor=SUPERVISOR)
+    writer = LogWriter(second, cap=cap)
+    writer.READ_SECONDS = 0.0
+    house.database.read(writer.resume)
+    append(house, writer, *(b"".join(every[start : start + 100]) for start in range(1000, 2000, 100)), last=True)
+    dropped = house.logs.state(first.job_id).dropped
+    assert dropped is not None and dropped[1] < 2000
+    assert raw(house, first.job_id) == b"".join(every[: dropped[0] - 1] + every[dropped[1] :])
+
+
 def test_a_log_write_that_failed_may_be_repeated(house: House) -> None:
     writer = LogWriter(house.running(), cap=1 << 20)
     step = writer.step(writer.chunks(lines=2, at=0, stream=Stream.STDOUT, data=b"a\nb\n"))
@@ -662,7 +682,8 @@ def ids(house: House) -> set[str]:
 
 
 def keep_all(house: House, **limits: int) -> Retention:
-    return Retention(house.database, **{"max_age_ms": 1 << 40, "max_jobs": 1 << 40, "max_bytes": 1 << 40, **limits})
+    """But for the limits. Negative, because what ends here has ended in this very millisecond."""
+    return Retention(house.database, **{"max_age_ms": 1 << 40, "max_jobs": 1 << 40, "max_bytes": 1 << 40, "seen_ms": -1000, **limits})
 
 
 @pytest.fixture
@@ -701,6 +722,18 @@ def test_retention_with_no_room_at_all_keeps_what_is_active(house: House, active
         house.ended()
     assert keep_all(house, max_age_ms=-10_000, max_jobs=0, max_bytes=0).run() == 3
     assert ids(house) == active
+
+
+def test_whatever_the_limits_those_who_watch_have_the_time_to_see_the_end(house: House, active: set[str]) -> None:
+    seen, deleted, fresh = (house.ended() for _ in range(3))
+    house.store.delete(deleted, by="me")
+    for job_id, ended_at, deleted_at in ((seen, now_ms() - 6000, None), (deleted, now_ms() - 6000, now_ms() - 6000)):
+        house.set(job_id, ended_at=ended_at, deleted_at=deleted_at)
+    nothing = Retention(house.database, max_age_ms=0, max_jobs=0, max_bytes=0)
+    assert nothing.run() == 2
+    assert ids(house) == {fresh, *active}
+    house.set(fresh, ended_at=now_ms() - 6000)
+    assert nothing.run() == 1
 
 
 # -- the schema, and the file ---------------------------------------------------------------------------------------------

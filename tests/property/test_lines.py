@@ -91,7 +91,7 @@ def test_no_piece_ends_within_a_character(text: str, at: list[int]) -> None:
     assert "".join(pieces) == text
 
 
-@given(output(max_size=60), cuts, st.integers(1, 40))
+@given(output(max_size=60), cuts, st.integers(3, 40))
 def test_numbered_chunks_are_gapless_and_match_the_contract_wherever_a_client_resumes(data: bytes, at: list[int], size: int) -> None:
     writer = LogWriter(Lease(JOB, "word", 1), cap=16 * size)
     chunks = [

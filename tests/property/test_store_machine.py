@@ -401,7 +401,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._gone(ended)
 
     def _retain(self, *, max_age_ms: int = 1 << 40, max_jobs: int = 1 << 40) -> int:
-        return Retention(self.database, max_age_ms=max_age_ms, max_jobs=max_jobs, max_bytes=1 << 60).run()
+        return Retention(self.database, max_age_ms=max_age_ms, max_jobs=max_jobs, max_bytes=1 << 60, seen_ms=-1000).run()
 
     def _gone(self, job_ids: list[str]) -> None:
         for job_id in job_ids:

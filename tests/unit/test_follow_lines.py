@@ -1,8 +1,13 @@
-"""Every log line passes once and in order, whatever the connections bring."""
+"""Every log line passes once and in order, whatever the connections bring; and what brings nothing more is not waited for."""
 
 from __future__ import annotations
 
-from handlers.follow import Event, _Lines
+from collections.abc import Iterator
+
+import pytest
+
+from handlers.client import Client, Refused, Unreachable
+from handlers.follow import Event, _Lines, _Lost, follow
 
 
 def log(first_seq: int, *lines: str) -> Event:
@@ -27,6 +32,58 @@ def test_a_hole_is_named() -> None:
     assert passed([log(1, "a"), log(5, "e")]) == [("log", (1, ["a"])), ("gap", (2, 4)), ("log", (5, ["e"]))]
 
 
+def test_a_hole_at_the_end_is_named_as_well() -> None:
+    complete = Event("complete", {"job_id": "j", "log_lines": 3})
+    lines = _Lines(0)
+    assert [event.name for given in (log(1, "a"), complete) for event in lines.take(given)] == ["log", "gap", "complete"]
+    assert list(_Lines(3).take(complete)) == [complete]
+
+
 def test_other_events_pass_as_they_are() -> None:
     tick = Event("tick")
     assert list(_Lines(0).take(tick)) == [tick]
+
+
+# -- when there is nothing more to wait for -------------------------------------------------------------------------------
+
+
+class Connections:
+    """What comes on each connection of a follower, the last of them again and again; each is lost at its end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *connections: list[Event]) -> None:
+        self._connections = list(connections)
+        monkeypatch.setattr("handlers.follow._watch", self._watch)
+        monkeypatch.setattr("handlers.follow.TICK_SECONDS", 0.001)
+
+    def _watch(self, client: Client, job_id: str, *, after_seq: int) -> Iterator[Event]:
+        yield from self._connections.pop(0) if len(self._connections) > 1 else self._connections[0]
+        raise _Lost
+
+
+def subscribed(status: str) -> Event:
+    return Event("subscribed", {"job": {"status": status}})
+
+
+def error(job_id: str | None, kind: str) -> Event:
+    problem = {"type": f"urn:runcast:problem:{kind}", "title": kind, "status": 500, "detail": f"It is {kind}."}
+    return Event("error", {"job_id": job_id, "problem": problem})
+
+
+@pytest.mark.parametrize("kind", ["job-not-found", "internal-error"])
+def test_a_subscription_that_is_given_up_ends_it_with_the_reason(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    Connections(monkeypatch, [subscribed("completed"), log(1, "a"), error("j", kind)])
+    events = follow(Client("http://localhost"), "j")
+    with pytest.raises(Refused, match=kind):
+        list(events)
+
+
+def test_the_failure_of_the_job_and_a_problem_of_no_job_do_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = Event("complete", {"job_id": "j", "log_lines": 0})
+    Connections(monkeypatch, [subscribed("running"), error(None, "rate-limited"), error("j", "job-failed"), complete])
+    assert list(follow(Client("http://localhost"), "j"))[-1] == complete
+
+
+def test_an_ended_job_that_says_nothing_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    Connections(monkeypatch, [subscribed("running")], [subscribed("completed")])
+    with pytest.raises(Unreachable):
+        list(follow(Client("http://localhost"), "j", patience=0.02))
