@@ -380,8 +380,9 @@ class Topic:
             chunks = self._caster.logs.chunks(self.job_id, after_seq=seq, max_bytes=IN_FLIGHT_BYTES)
             flight: list[KeptChunk] = []
             for chunk in chunks:
-                if up_to is None or chunk.first_seq < up_to:
-                    flight.append(self._encoded(cut(chunk, seq)))
+                if up_to is not None and chunk.first_seq >= up_to:
+                    break
+                flight.append(self._encoded(cut(chunk, seq)))
                 if len(flight) % TURN_CHUNKS == 0:
                     gevent.sleep(0)
             gevent.sleep(0)

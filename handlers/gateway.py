@@ -61,7 +61,8 @@ class Hardened:
 def answer_nonsense(status: int, reason: str, detail: str) -> bytes:
     """All that is said to what is no request, and so comes no further: a problem like any other, and the end of the connection."""
     kind = INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else kind_of(InvalidRequest(""))
-    body = to_json({"type": PREFIX + kind.name, "title": reason, "status": status, "detail": detail[:4000] or reason}).encode()
+    phrase = HTTPStatus(status).phrase  # the library says "Bad Request" of some others, too
+    body = to_json({"type": PREFIX + kind.name, "title": kind.title, "status": status, "detail": detail[:4000] or reason}).encode()
     headers = {
         "Content-Type": "application/problem+json",
         "Content-Length": str(len(body)),
@@ -69,7 +70,7 @@ def answer_nonsense(status: int, reason: str, detail: str) -> bytes:
         "Content-Security-Policy": DATA_SECURITY_POLICY,
         **HARDENING,
     }
-    head = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
+    head = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 

@@ -263,9 +263,10 @@ class Server:
         """The worker first: clients shall see how their jobs end. A second signal ends those at once."""
         if self._worker is not None:
             self._worker.ask_to_stop(signal.SIGTERM if math.isinf(self._patience) else FORCE_SIGNAL)
-            self._jobs_left = not self._worker.wait(lambda: self._patience)
+            done = self._worker.wait(lambda: self._patience)
+            self._jobs_left = not done and not self._settings.keep_jobs and not self._worker.refused
             if self._jobs_left:
-                logger.warning("What runs was not ended; the next start ends it.")
+                logger.warning("What runs was not ended; the next start finds it.")
         self._api.ask_to_stop()
         deadline = time.monotonic() + STOP_API_SECONDS
         self._api.wait(lambda: deadline)

@@ -17,7 +17,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url, text
 from sqlalchemy.pool import QueuePool
 
-from jobs.errors import OperatorError, Unavailable
+from jobs.errors import OperatorError, StoreReplaced, Unavailable
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -35,12 +35,16 @@ HEAD_REVISION = "0003"
 class Database:
     """One database. Its connections are not to be carried across a fork: `close` before."""
 
-    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS, file: _File | None = None) -> None:
         self.url = url
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        self._file = _File(make_url(url).database) if self.is_sqlite else None
+        self._file = file or (_File(make_url(url).database) if self.is_sqlite else None)
         self._engine = create_engine(url, pool_pre_ping=True) if self._file is None else _sqlite_engine(url, self._file, busy_seconds)
         self._rehearsing: Connection | None = None
+
+    def sibling(self) -> Database:
+        """Another one, with connections of its own, that knows the same file by the same inode."""
+        return Database(self.url, file=self._file)
 
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
@@ -82,9 +86,10 @@ class Database:
                 return work(connection)
 
     def check_file(self) -> None:
-        """Raises Unavailable when the file of the database is another one than at first: what is written into a removed one is lost."""
+        """Raises Unavailable when the file of the database is gone, since what is written into a removed one is lost; StoreReplaced when
+        there is another one in its place."""
         if self._file is not None and not self._file.is_there():
-            raise Unavailable(f"The store does not answer: {self._file.complaint}.")
+            raise (StoreReplaced if self._file.is_another() else Unavailable)(f"The store does not answer: {self._file.complaint}.")
 
     def close(self) -> None:
         self._engine.dispose()
@@ -140,12 +145,16 @@ class _File:
     """The file of a database, known again by its inode. Before it is there, and in memory, there is nothing to be said of it."""
 
     def __init__(self, path: str | None) -> None:
-        self.path = path if path and path != ":memory:" else None
+        # Absolute, because who runs a job has left the folder that it was started in.
+        self.path = os.path.abspath(path) if path and path != ":memory:" else None  # noqa: PTH100  # links stay as they are
         self._known: tuple[int, int] | None = None
 
     @property
     def complaint(self) -> str:
         return f"its file {self.path} was removed or replaced while it was used; put it back, or start again"
+
+    def is_another(self) -> bool:
+        return self.path is not None and self._known is not None and Path(self.path).exists() and not self.is_there()
 
     def is_there(self) -> bool:
         """Costs one call of the system."""

@@ -13,17 +13,17 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TypeVar
 
-import psutil
-
 from jobs.clock import SteadyClock
 from jobs.database import Database
 from jobs.engines.local import LocalEngine
 from jobs.errors import Unavailable
+from jobs.exclusive import is_forsaken
 from jobs.fault_points import reached
 from jobs.feed import open_feed
 from jobs.leases import Held, Lease, Leases
@@ -51,8 +51,7 @@ DAY_MS = 24 * 3600 * 1000
 class Dispatcher:
     """One worker's loop. `hand_over` gives a lease to a fresh supervisor."""
 
-    def __init__(self, settings: Settings, *, hand_over: Callable[[Lease], None], channel: socket.socket) -> None:
-        database = Database(settings.url)
+    def __init__(self, settings: Settings, *, database: Database, hand_over: Callable[[Lease], None], channel: socket.socket) -> None:
         self._settings = settings
         self._channel = channel
         self._leases = Leases(database)
@@ -70,8 +69,9 @@ class Dispatcher:
         self._stopping = False
         self._forced = False
         self._abandoned = False
-        self._heirless = {settings.worker_id}
-        """The workers whose jobs end when we stop."""
+        self._ending: set[str] = set()
+        """The leases of the jobs that end with us."""
+        self._written = time.monotonic()
         self._claiming = Duty(CLAIM_SECONDS, self._claim)
         self._forgetting = Duty(RETENTION_SECONDS, self._forget_old)
         # At least as often as supervisors do: when they cannot write, we shall know.
@@ -93,17 +93,14 @@ class Dispatcher:
         while not self._stopping and not self._abandoned:
             self._tick()
         try:
-            self._finish()
+            if not self._settings.keep_jobs and not self._abandoned:
+                self._end_jobs()
+            with suppress(Unavailable):  # without a sign of life it counts as gone soon
+                self._insist(lambda: self._leases.worker_gone(self._settings.worker_id))
         except Unavailable as error:
-            logger.error("%s What runs was not ended; the next start ends it.", error)
+            logger.error("%s What runs was not ended; the next start finds it.", error)
             return False
         return True
-
-    def _finish(self) -> None:
-        """Raises Unavailable."""
-        if not self._settings.keep_jobs and not self._abandoned:
-            self._end_jobs()
-        self._insist(lambda: self._leases.worker_gone(self._settings.worker_id))
 
     def _stop(self, _signum: int, _frame: object) -> None:
         self._stopping = True
@@ -112,27 +109,31 @@ class Dispatcher:
         self._stopping = self._forced = True
 
     def _end_jobs(self) -> None:
+        """Raises Unavailable when the store takes nothing any more: then no job can say that it has ended."""
         forced = self._forced
         self._insist(lambda: self._cancel(force=forced))
-        count = self._insist(self._running)
-        if count and not forced:
+        self._written = time.monotonic()
+        if (count := self._running()) and not forced:
             logger.warning("Stopping: what runs (%d) has its grace to end; a second signal ends it at once.", count)
-        while not self._abandoned and (self._insist(self._running) or 0) > 0:
+        while not self._abandoned and self._running():
             if self._forced and not forced:
                 forced = True
                 self._insist(lambda: self._cancel(force=True))
             self._tick()
+            if time.monotonic() > self._written + PATIENCE_SECONDS:
+                raise Unavailable("The store takes nothing any more.")
 
     def _cancel(self, *, force: bool) -> None:
-        self._heirless = {self._settings.worker_id, *self._crashed()}
-        self._leases.cancel_all(self._heirless, force=force)
+        heirless = {self._settings.worker_id, *self._crashed()}
+        self._ending = {held.lease for held in self._leases.held() if held.worker_id in heirless}
+        self._leases.cancel_all(self._ending, force=force)
 
     def _crashed(self) -> set[str]:
-        """Other workers of this host, with other queues, that have died and have left jobs behind. Those that were told to keep their jobs
-        have said goodbye, and come back."""
-        pids = self._leases.worker_pids()
-        here = {held.worker_id for held in self._leases.held() if held.host == host_id()}
-        return {worker_id for worker_id in here & set(pids) if not psutil.pid_exists(pids[worker_id])}
+        """Workers of this data folder, with other queues, that have died with all that could start them again, and left jobs behind. Those
+        that were told to keep their jobs have said goodbye, and come back."""
+        signed_on = self._leases.worker_ids()
+        here = {held.worker_id for held in self._leases.held() if held.host == host_id()} - {self._settings.worker_id}
+        return {worker_id for worker_id in here & signed_on if is_forsaken(self._settings.data_dir, worker_id)}
 
     def _tick(self) -> None:
         freed = self._listen(POLL_SECONDS)
@@ -180,10 +181,12 @@ class Dispatcher:
                 self._abandoned = True
 
     def _running(self) -> int:
-        return self._leases.running(self._heirless)
+        """How many of the jobs that end with us still run."""
+        return self._insist(lambda: self._leases.running(self._ending)) or 0
 
     def _show_life(self) -> None:
         self._leases.worker_alive(self._settings.worker_id)
+        self._written = time.monotonic()
 
     def _forget_old(self) -> None:
         if self._retention.run():

@@ -34,6 +34,7 @@ RuncastError
 ├─ Forbidden               the token lacks the scope
 ├─ OriginRefused           a page or host that is not allowed here
 ├─ Unavailable             the store, or every worker, is gone
+│  ├─ StoreReplaced        the database is another one than at first
 │  └─ WorkspaceGone        the workspace was taken away while we serve it
 ├─ StartFailed             the operating system refused to start the command
 ├─ LeaseLost               the job was taken from this supervisor
@@ -252,6 +253,10 @@ class Unavailable(RuncastError):
     """What the call needs is gone for now: the store, the workspace, or every worker. `retry_after` is in seconds."""
 
     retry_after = 5
+
+
+class StoreReplaced(Unavailable):
+    """Where the store was there is another one, which knows nothing of what is done for the first."""
 
 
 class WorkspaceGone(Unavailable):

@@ -22,6 +22,7 @@ def hold_worker(data_dir: Path, worker_id: str) -> IO[bytes]:
     deadline = time.monotonic() + PATIENCE_SECONDS
     # Whoever can read it could hold it as well, and so keep the worker from starting.
     lock = open(data_dir / f"{worker_id}.lock", "ab", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
+    os.fchmod(lock.fileno(), 0o600)  # one of an earlier version was for all to read
     while True:
         try:
             # Not `flock`: that would be held on by every fork, and so by the supervisors that outlive a worker.
@@ -33,3 +34,18 @@ def hold_worker(data_dir: Path, worker_id: str) -> IO[bytes]:
                 place = f"Another worker serves these queues of the data folder {data_dir} already"
                 raise OperatorError(f"{place}; stop it, or choose another --data-dir or --queue.") from None
             time.sleep(0.05)
+
+
+def is_forsaken(data_dir: Path, worker_id: str) -> bool:
+    """Whether the worker of this name was served from this folder, and nobody serves it any more. Not to be asked of one's own name: who
+    looks lets go of what it holds."""
+    try:
+        lock = (data_dir / f"{worker_id}.lock").open("r+b")
+    except OSError:  # it is of another folder
+        return False
+    with lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import Protocol
 from urllib.parse import quote
@@ -25,7 +26,8 @@ class SqliteFeed:
     """Asks SQLite's own change counter, which costs about 5 µs: nothing is read and no lock is taken."""
 
     def __init__(self, url: str) -> None:
-        self._path = make_url(url).database or ""
+        # Absolute, because who runs a job has left the folder that it was started in.
+        self._path = os.path.abspath(make_url(url).database or "")  # noqa: PTH100  # links stay as they are
         self._connection: sqlite3.Connection | None = None
         self._version: int | None = None
 

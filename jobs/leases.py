@@ -150,26 +150,25 @@ class Leases:
 
         return self.database.write(work)
 
-    def cancel_all(self, worker_ids: Collection[str], *, force: bool = False) -> None:
-        """Ask every running job of these workers to end, because the server stops; with `force`, without its grace."""
+    def cancel_all(self, leases: Collection[str], *, force: bool = False) -> None:
+        """Ask the jobs under these leases to end, because the server stops; with `force`, without their grace."""
         values: dict[str, Any] = {
             "cancel_requested_at": func.coalesce(jobs.c.cancel_requested_at, now_ms()),
             "cancel_reason": func.coalesce(jobs.c.cancel_reason, Reason.SERVER_SHUTDOWN.value),
         }
         if force:
             values["cancel_forced"] = True
-        query = update(jobs).where(jobs.c.worker_id.in_(worker_ids), in_status(jobs, Status.RUNNING)).values(**values)
+        query = update(jobs).where(jobs.c.lease.in_(leases), in_status(jobs, Status.RUNNING)).values(**values)
         self.database.write(lambda connection: connection.execute(query))
 
-    def running(self, worker_ids: Collection[str]) -> int:
-        """How many jobs of these workers run."""
-        query = select(func.count()).where(jobs.c.worker_id.in_(worker_ids), in_status(jobs, Status.RUNNING))
+    def running(self, leases: Collection[str]) -> int:
+        """How many of these leases still hold a running job."""
+        query = select(func.count()).where(jobs.c.lease.in_(leases), in_status(jobs, Status.RUNNING))
         return self.database.read(lambda connection: connection.execute(query).scalar_one())
 
-    def worker_pids(self) -> dict[str, int]:
-        """The workers that have not said goodbye, and what their pid was where they ran."""
-        query = select(workers.c.id, workers.c.pid)
-        return self.database.read(lambda connection: {row.id: row.pid for row in connection.execute(query)})
+    def worker_ids(self) -> set[str]:
+        """The workers that have not said goodbye."""
+        return self.database.read(lambda connection: set(connection.execute(select(workers.c.id)).scalars()))
 
     # -- the supervisor -------------------------------------------------------------------------------------------------
 

@@ -164,7 +164,7 @@ class Store:
         return self.database.read(lambda connection: _get(connection, job_id))
 
     def get_with_cursor(self, job_id: str) -> tuple[Job, int]:
-        """The job, and the cursor of the newest status change at this very moment: every later one is of later. Raises JobNotFound."""
+        """The job, and the cursor of the newest status change at the same moment: later ones come after it. Raises JobNotFound."""
         return self.database.read(lambda connection: (_get(connection, job_id), _last_event(connection)))
 
     def find(self, job_id: str) -> Job | None:

@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 
 from jobs.clock import SteadyClock
 from jobs.database import Database
-from jobs.errors import LeaseLost, RuncastError, Unavailable
+from jobs.errors import LeaseLost, RuncastError, StoreReplaced, Unavailable
 from jobs.fault_points import reached
 from jobs.feed import Feed, open_feed
 from jobs.leases import CancelRequest, Lease, Leases, Outcome, Taken, failure
@@ -106,7 +106,7 @@ def _take(leases: Leases, lease: Lease) -> Taken:
         try:
             return leases.take(lease, supervisor=Identity.of(os.getpid()).__dict__)
         except Unavailable as error:
-            if time.monotonic() > deadline:
+            if isinstance(error, StoreReplaced) or time.monotonic() > deadline:
                 raise LeaseLost(f"The lease of job {lease.job_id} could not be taken. {error}") from error
             time.sleep(RETRY_SECONDS)
 
@@ -439,6 +439,8 @@ def _insist(work: Callable[[], T], meanwhile: Callable[[], None] = _nothing) -> 
     while True:
         try:
             return work()
+        except StoreReplaced as error:  # the one that knew of the lease does not come back
+            raise LeaseLost(str(error)) from error
         except Unavailable as error:
             if not warned:
                 logger.warning("%s Trying on.", error)

@@ -39,7 +39,7 @@ RESTART_SECONDS = 1.0
 GAVE_UP = 3
 """How a dispatcher ends that could not end what runs."""
 MOST_FAILURES = 3
-"""A dispatcher that fails so often, one time after the other, while we stop, is not started again."""
+"""A dispatcher that has failed so often while we stop is not started again."""
 BUSY_SECONDS = 2.0
 """A supervisor does not wait longer for the store at a time, so that it sees to its job in between."""
 SPARES = 2
@@ -105,8 +105,6 @@ class Worker:
             self._selector.register(self._lifeline, selectors.EVENT_READ, self._let_go)
         self._start_dispatcher()
         self._idle.append(self._start_supervisor(spare=True))
-        # Whoever started us may have held them back until there was somebody to hear them.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
         while self._dispatcher or not self._stopping:
             for key, _ in self._selector.select():
                 key.data()
@@ -153,13 +151,16 @@ class Worker:
         self._selector.register(ours, selectors.EVENT_READ, self._hear)
         if self._stopping:
             self._tell_to_stop()
+        # Also what whoever started us held back until there was somebody to hear it.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
 
     def _dispatch(self, channel: socket.socket) -> int:
         def hand_over(lease: Lease) -> None:
             channel.sendall(json.dumps(lease.__dict__).encode() + b"\n")
 
-        return 0 if Dispatcher(self._settings, hand_over=hand_over, channel=channel).run() else GAVE_UP
+        # Of the same file as the supervisors': one of them that writes elsewhere could not take what the other claims.
+        dispatcher = Dispatcher(self._settings, database=self._database.sibling(), hand_over=hand_over, channel=channel)
+        return 0 if dispatcher.run() else GAVE_UP
 
     def _hear(self) -> None:
         assert self._channel is not None
@@ -191,8 +192,8 @@ class Worker:
         while self._channel is not None:
             self._hear()  # what it had still handed over, to the end: the next one has a channel of its own
         code = os.waitstatus_to_exitcode(status)
-        self._failures = self._failures + 1 if code > 0 else 0
-        if self._stopping and (code in (0, GAVE_UP) or self._failures > MOST_FAILURES):
+        self._failures += self._stopping and code > 0
+        if self._stopping and (code in (0, GAVE_UP) or self._failures >= MOST_FAILURES):
             self._gave_up = code != 0
             return
         # One that was killed, or has failed, has not done what there is to do before we stop.

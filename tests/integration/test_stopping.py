@@ -8,7 +8,8 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -163,12 +164,31 @@ def test_a_stop_that_comes_while_the_worker_starts_still_ends_the_jobs(make_serv
     job_id = first.shell("exec sleep 600")
     eventually(lambda: processes_of(job_id), "the job runs")
     crash(first)
-    with (first.folder / "output").open("ab") as output:
-        line = command("serve", data_dir=first.folder / "data", tasks=TASKS, slots=1, port=0)
+    with starting(first.folder) as process:
+        worker = eventually(lambda: worker_of(process), "it starts")
+        due = time.monotonic() + delay
+        eventually(lambda: time.monotonic() >= due, "the moment has come")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert not runs(worker) and processes_of(job_id) == []
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that is not waited for."""
+    with (folder / "output").open("ab") as output:
+        line = command("serve", data_dir=folder / "data", tasks=TASKS, slots=1, port=0)
         process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-    worker = eventually(lambda: [c for c in psutil.Process(process.pid).children() if "jobs.worker" in " ".join(c.cmdline())], "it starts")
-    due = time.monotonic() + delay
-    eventually(lambda: time.monotonic() >= due, "the moment has come")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    assert not runs(worker[0].pid) and processes_of(job_id) == []
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def worker_of(process: subprocess.Popen[bytes]) -> int | None:
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.Error):  # one that prepares the start, and has ended
+            if "jobs.worker" in child.cmdline():
+                return child.pid
+    return None

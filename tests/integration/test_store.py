@@ -261,6 +261,11 @@ def test_higher_priority_first_then_oldest(house: House) -> None:
     assert [lease.job_id for lease in house.claim()] == [ids[1], ids[4], ids[0], ids[3], ids[2]]
 
 
+def words(house: House) -> list[str]:
+    """The leases of the worker `w`."""
+    return [held.lease for held in house.leases.held() if held.worker_id == "w"]
+
+
 def test_no_more_than_there_are_slots(house: House) -> None:
     for _ in range(5):
         house.submit()
@@ -268,7 +273,7 @@ def test_no_more_than_there_are_slots(house: House) -> None:
     assert house.claim(slots=2) == []
     assert len(house.claim(slots=3)) == 1
     assert len(house.claim(slots=1, worker="another")) == 1, "each worker has slots of its own"
-    assert house.leases.running(["w"]) == 3
+    assert house.leases.running(words(house)) == 3
 
 
 def test_one_of_each_key_at_a_time_in_the_order_of_submission(house: House) -> None:
@@ -396,7 +401,7 @@ def test_a_job_that_was_claimed_but_never_started_does_not_lose_an_attempt(house
 def test_a_job_that_was_never_started_outlasts_a_stop_but_no_cancel(house: House) -> None:
     stopped, cancelled = house.submit(), house.submit()
     house.claim()
-    house.leases.cancel_all(["w"], force=True)
+    house.leases.cancel_all(words(house), force=True)
     house.store.request_cancel(cancelled, by="tester", force=False)
     losses = {held.job_id: house.leases.lose(held) for held in house.leases.held()}
     assert losses == {stopped: Status.PENDING, cancelled: Status.CANCELLED}
@@ -503,7 +508,7 @@ def test_a_stopping_server_asks_its_own_jobs_to_end(house: House) -> None:
     house.store.request_cancel(asked.job_id, by="me", force=False)
     house.submit()
     (other,) = house.claim(worker="another")
-    house.leases.cancel_all(["w"])
+    house.leases.cancel_all(words(house))
     request = house.leases.cancel_request(mine)
     assert request is not None and (request.reason, request.by) == (Reason.SERVER_SHUTDOWN, None)
     request = house.leases.cancel_request(asked)

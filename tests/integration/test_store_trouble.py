@@ -18,9 +18,12 @@ from jobs.database import Database
 from jobs.dispatcher import Dispatcher
 from jobs.errors import LeaseLost
 from jobs.fault_points import VARIABLE
+from jobs.feed import open_feed
 from jobs.leases import Lease, Leases
+from jobs.model import JobType, Submission
 from jobs.settings import Settings
 from jobs.signals import OURS, REPEAT_SECONDS
+from jobs.store import NewJob, Store
 from jobs.supervisor import _take
 from support.programs import processes_of, program
 from support.server import RunningServer, task_submission
@@ -129,7 +132,7 @@ def test_a_dispatcher_that_is_told_to_stop_does_not_wait_for_ever(
     monkeypatch.setattr("jobs.dispatcher.PATIENCE_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs):
-        dispatcher = Dispatcher(gone, hand_over=lambda lease: None, channel=theirs)
+        dispatcher = Dispatcher(gone, database=Database(gone.url), hand_over=lambda lease: None, channel=theirs)
         dispatcher._stopping = True
         assert dispatcher.run() is False
     assert "What runs was not ended" in caplog.text and "not a database" in caplog.text
@@ -139,3 +142,53 @@ def test_a_supervisor_does_not_try_to_take_a_lease_for_ever(gone: Settings, monk
     monkeypatch.setattr("jobs.supervisor.TAKE_SECONDS", 0.2)
     with closing(Database(gone.url)) as database, pytest.raises(LeaseLost, match="could not be taken"):
         _take(Leases(database), Lease("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word", 1))
+
+
+def test_a_supervisor_whose_database_was_replaced_ends_its_job(make_server: MakeServer) -> None:
+    """As by a backup: it knows nothing of the job, so nobody could ask the job to end."""
+    server = make_server(slots=1)
+    server.allowed_errors = ["was removed or replaced", "What runs was not ended"]
+    file = server.folder / "data" / "runcast.db"
+    with closing(sqlite3.connect(file)) as now, closing(sqlite3.connect(backup := file.with_name("backup"))) as then:
+        now.backup(then)
+    job_id = server.shell("while :; do echo line; sleep 0.05; done")
+    server.wait_for_log(job_id, "line")
+    backup.replace(file)
+    eventually(lambda: not processes_of(job_id), "the job is ended")
+
+
+def test_a_stop_ends_when_the_store_takes_nothing_any_more(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading goes on, so that the jobs are seen to run, but none of them can say that it has ended."""
+    monkeypatch.setattr("jobs.dispatcher.PATIENCE_SECONDS", 0.5)
+    (gone.data_dir / "runcast.db").unlink()
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs), closing(Database(gone.url)) as database:
+        database.migrate()
+        Store(database).submit(NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=1)
+        Leases(database).claim(worker_id=gone.worker_id, host="here", queues=["default"], slots=1)
+        dispatcher = Dispatcher(gone, database=database.sibling(), hand_over=lambda lease: None, channel=theirs)
+        dispatcher._stopping = True
+        full = sqlite3.connect(gone.data_dir / "runcast.db", isolation_level=None)
+        cancelled = dispatcher._cancel
+
+        def cancel_and_fill(*, force: bool) -> None:
+            cancelled(force=force)
+            full.execute("BEGIN IMMEDIATE")
+
+        monkeypatch.setattr(dispatcher, "_cancel", cancel_and_fill)
+        monkeypatch.setattr("jobs.dispatcher.HEARTBEAT_SECONDS", 0.1)
+        database._engine.dispose()
+        with closing(full):
+            assert dispatcher.run() is False
+
+
+def test_a_relative_database_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with closing(Database("sqlite:///runcast.db")) as database:
+        database.migrate()
+        feed = open_feed(database.url)
+        monkeypatch.chdir("/")
+        database.close()
+        database.write(lambda connection: None)
+        assert feed.changed() and not feed.changed()
+        feed.close()

@@ -281,7 +281,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.running) > 2)
     @rule(worker=st.sampled_from(sorted(WORKERS)), force=st.booleans())
     def stop(self, worker: str, force: bool) -> None:
-        self.leases.cancel_all([worker], force=force)
+        self.leases.cancel_all([held.lease for held in self.leases.held() if held.worker_id == worker], force=force)
         for job in self.running:
             if self.worker_of[job.id] == worker:
                 job.cancelled, job.forced = True, job.forced or force

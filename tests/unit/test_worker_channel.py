@@ -80,6 +80,6 @@ def test_a_dispatcher_whose_worker_has_died_leaves_without_a_word_to_the_jobs(
     with closing(theirs), closing(database):
         theirs.sendall(unread)
         ours.close()
-        Dispatcher(settings, hand_over=lambda lease: None, channel=theirs).run()
+        Dispatcher(settings, database=database, hand_over=lambda lease: None, channel=theirs).run()
         assert Leases(database).cancel_request(lease) is None
     assert not [record for record in caplog.records if "Stopping" in record.message]

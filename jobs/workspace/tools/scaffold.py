@@ -128,6 +128,8 @@ def _make(workspace: Workspace, parts: list[Part]) -> None:
             for number, part in enumerate(parts, 1):
                 say(f"[{number}/{len(parts)}] Render {workspace.shown(part.target)}")
                 _render(part, scratch / str(number))
+            # From here on it is all or nothing, and quick: a cancel waits.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             for number, part in enumerate(parts, 1):
                 _place(scratch / str(number), part.target)
                 made.append(part.target)
