@@ -7,7 +7,6 @@ import re
 import socket
 import sqlite3
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,11 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import websocket
 
 from jobs.database import Database
 from jobs.errors import Unauthenticated
 from jobs.settings import Settings
 from jobs.tokens import ADMIN, Tokens
+from support.raw_socket import raw_socket
 from support.server import RunningServer, command
 from support.waiting import eventually
 
@@ -174,14 +175,14 @@ def test_a_server_without_worker_shares_the_folder_and_its_token_takes_the_place
     make_server: Callable[..., RunningServer],
 ) -> None:
     server = make_server(slots=1)
-    with server.connect() as events:
-        gone = threading.Event()
-        events.client.on("disconnect", lambda *_: gone.set())
-        assert events.call("subscribe", {"all": True})["ok"]
+    with raw_socket(server) as watcher:
+        watcher.send("subscribe", {"all": True})
+        assert watcher.wait("ack") == [{"ok": True}]
         second = make_server(data_dir=server.folder / "data", no_worker=True, environment={"RUNCAST_TOKEN": "another-token"})
         assert second.wait(second.shell("true"))["status"] == "completed"
-        assert events.wait("error")["problem"]["status"] == 401
-        assert gone.wait(10)
+        assert watcher.wait("error")["problem"]["status"] == 401
+        with pytest.raises((websocket.WebSocketException, AssertionError)):  # closed
+            watcher.receive()
     eventually(lambda: server.call("GET", "/whoami").status_code == 401, "the old token is refused")
     server.session.headers["Authorization"] = "Bearer another-token"
     assert server.call("GET", "/whoami").status_code == 200
