@@ -86,6 +86,7 @@ class Settings:
     def __post_init__(self) -> None:
         # Whoever uses the same folder gives it the same name, wherever it was started and by whatever link it goes there.
         object.__setattr__(self, "data_dir", _resolved(self.data_dir))
+        _require("?" not in str(self.data_dir), "--data-dir: a '?' in the folder's name would be taken for options of the database.")
         _require(0 <= self.port <= 65535, "--port must be between 0 and 65535.")
         _require(self.slots >= 1, "--slots must be at least 1.")
         _require(self.max_pending >= 1, "--max-pending must be at least 1.")

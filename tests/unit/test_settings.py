@@ -113,6 +113,7 @@ def test_an_empty_variable_is_as_good_as_none(name: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("data_dir", "a?b"),
         ("port", "-1"),
         ("port", "65536"),
         ("port", "x"),
