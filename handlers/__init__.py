@@ -20,7 +20,7 @@ _HOMES = {
     "service": ("get_liveness", "get_readiness", "get_stats", "get_whoami", "list_workers"),
     "tokens": ("create_token", "list_tokens", "revoke_token"),
 }
-OPERATIONS = {name: f"handlers.{module}" for module, names in _HOMES.items() for name in names}
+OPERATIONS = {name: f"handlers.operations.{module}" for module, names in _HOMES.items() for name in names}
 
 
 def operation(operation_id: str) -> Callable[..., Answer]:

@@ -25,6 +25,15 @@ class Answer:
     media_type: str = "application/json"
 
 
+@dataclass(frozen=True)
+class Address:
+    """How the client reached us: `host` with port, and the path prefix that a proxy took away."""
+
+    host: str
+    secure: bool
+    prefix: str
+
+
 def to_json(value: Json) -> str:
     """As a line of its own, for those who call from a terminal."""
     return json.dumps(value) + "\n"

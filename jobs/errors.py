@@ -38,7 +38,7 @@ RuncastError
 │  └─ WorkspaceGone        the workspace was taken away while we serve it
 ├─ StartFailed             the operating system refused to start the command
 ├─ LeaseLost               the job was taken from this supervisor
-├─ ContractError           (in handlers/contract.py) contract and code differ
+├─ ContractError           (in handlers/contract/document.py) contract and code differ
 └─ OperatorError           bad settings, tasks file, workspace or data folder
 
 Which of these a client sees, and as what, is one table in `handlers/problems.py`.

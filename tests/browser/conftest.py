@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from handlers import pages
+from handlers.web import built_pages
 from support.watched import Watched
 
 HERE = Path(__file__).parent
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
             if CHROMIUM is None:
                 item.add_marker(pytest.mark.skip(reason="there is no Chromium here; Debian's package is `chromium`"))
-            if pages.page("index") is None:
+            if built_pages.page("index") is None:
                 item.add_marker(pytest.mark.skip(reason="the pages are not built; `make console` builds them, with packages from npm"))
 
 

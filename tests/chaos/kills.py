@@ -57,10 +57,10 @@ class Victims:
         return self.server.folder / "data" / "runcast.db"
 
     def api_worker(self) -> list[psutil.Process]:
-        return self._part("handlers.api", children=True)
+        return self._part("handlers.server.api", children=True)
 
     def arbiter(self) -> list[psutil.Process]:
-        return self._part("handlers.api")
+        return self._part("handlers.server.api")
 
     def worker(self) -> list[psutil.Process]:
         return self._part("jobs.worker")

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from handlers import pages
-from handlers.contract import Contract
+from handlers.contract.document import Contract
+from handlers.web import built_pages
 
 ROOT = Path(__file__).parents[2]
 NODE_TOOLS = ROOT / "tests" / "node" / "run.py"
@@ -31,7 +31,7 @@ import(module).then(({ Schemas }) => {
 """
 OTHERS: tuple[Any, ...] = (None, True, -1, 1.5, 1e300, "", "x" * 5000, "\n", [], ["x"], {}, {"unknown": 1})
 
-pytestmark = pytest.mark.skipif(pages.page("events") is None, reason="the pages are not built; `make console` builds them")
+pytestmark = pytest.mark.skipif(built_pages.page("events") is None, reason="the pages are not built; `make console` builds them")
 
 
 @pytest.mark.timeout(300)  # the first run on a machine installs the tools

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from handlers.contract import Contract
+from handlers.contract.document import Contract
 from support.server import RunningServer, task_submission
 
 OPENAPI = Contract.load().openapi

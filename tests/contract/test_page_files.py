@@ -10,13 +10,13 @@ import flask
 import pytest
 import requests
 
-from handlers import files, pages
-from handlers.documents import CONTENT_SECURITY_POLICY
+from handlers.web import built_pages, static_files
+from handlers.web.gateway import CONTENT_SECURITY_POLICY
 from support.server import RunningServer
 
 ADDRESS = re.compile(r'(?:src|href)="(console/[^"]+)"')
 
-needs_build = pytest.mark.skipif(pages.page("index") is None, reason="the page is not built; make console builds it")
+needs_build = pytest.mark.skipif(built_pages.page("index") is None, reason="the page is not built; make console builds it")
 
 
 def plain(url: str, **headers: str) -> requests.Response:
@@ -70,15 +70,15 @@ def test_the_files_of_swagger_ui_come_compressed_to_who_takes_it(server: Running
 
 
 def test_without_a_build_the_address_leads_to_swagger_ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "FOLDER", tmp_path / "never-built")
+    monkeypatch.setattr(built_pages, "FOLDER", tmp_path / "never-built")
     web = flask.Flask("unbuilt")
-    files.add_pages(web)
+    static_files.add_pages(web)
     answer = web.test_client().get("/")
     assert (answer.status_code, answer.headers["Location"]) == (302, "api/docs")
 
 
 def test_a_build_that_was_broken_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "FOLDER", tmp_path)
+    monkeypatch.setattr(built_pages, "FOLDER", tmp_path)
     (tmp_path / "index.html").write_text("half")
-    assert pages.page("index") is None
-    assert pages.assets() == {}
+    assert built_pages.page("index") is None
+    assert built_pages.assets() == {}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import socketio
 
-from handlers.contract import Contract
+from handlers.contract.document import Contract
 from support.server import RunningServer
 from support.waiting import eventually
 

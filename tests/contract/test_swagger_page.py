@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from handlers import docs
-from handlers.contract import METHODS, Contract
-from handlers.documents import CONTENT_SECURITY_POLICY
+from handlers.contract.document import METHODS, Contract
+from handlers.web import swagger
+from handlers.web.gateway import CONTENT_SECURITY_POLICY
 from support.server import RunningServer
 
 NODE_TOOLS = Path(__file__).parents[1] / "node" / "run.py"
@@ -35,7 +35,7 @@ updateJsonSpec(shown => console.log(JSON.stringify({ url: noted.url, validatorUr
 def test_parameters_start_empty_and_all_else_is_as_the_contract_says(tmp_path: Path) -> None:
     contract = json.loads(json.dumps(Contract.load().openapi, default=str))
     (tmp_path / "openapi.json").write_text(json.dumps(contract))
-    command = [str(NODE_TOOLS), "node", "-e", CAPTURE, str(docs.assets()["swagger-initializer.js"]), str(tmp_path / "openapi.json")]
+    command = [str(NODE_TOOLS), "node", "-e", CAPTURE, str(swagger.assets()["swagger-initializer.js"]), str(tmp_path / "openapi.json")]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

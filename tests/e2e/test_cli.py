@@ -77,7 +77,7 @@ class Shell:
     ) -> subprocess.Popen[str]:
         """`where` is a redirection, as a shell has it."""
         environment = {**os.environ, "RUNCAST_URL": self.server.url, "RUNCAST_DATA_DIR": str(self.data), **more}
-        line = ["sh", "-c", f'exec "$0" "$@" {where}', sys.executable, "-m", "handlers.cli", *arguments]
+        line = ["sh", "-c", f'exec "$0" "$@" {where}', sys.executable, "-m", "handlers.cli.main", *arguments]
         return subprocess.Popen(line, env=environment, text=True, stdout=stdout, stderr=subprocess.PIPE)
 
     def __call__(self, *arguments: str, more: Mapping[str, str] = NOTHING, where: str = "") -> Said:

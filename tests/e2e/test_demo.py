@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from handlers.demo import DemoFailed, _server
+from handlers.cli.demo import DemoFailed, _server
 from support.waiting import eventually
 
 DEADLINE = 60.0
@@ -22,7 +22,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     """The demo with its temporary files in `folder`, which also tells its processes from all others."""
     with (folder.parent / "said").open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "handlers.cli", "demo"],
+            [sys.executable, "-m", "handlers.cli.main", "demo"],
             env={**os.environ, "TMPDIR": str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -20,9 +20,9 @@ import psutil
 import pytest
 
 from chaos.registry import ATTACKS
-from handlers.cli import runcast
-from handlers.contract import Contract
-from handlers.options import variable
+from handlers.cli.main import runcast
+from handlers.cli.options import variable
+from handlers.contract.document import Contract
 from jobs.model import ACTIVE, ENDED, TRANSITIONS, JobType, WaitingFor
 from jobs.settings import Settings
 from jobs.tasks import load_tasks
@@ -277,9 +277,9 @@ def test_every_variable_is_documented() -> None:
 
 
 def test_the_exit_codes_that_are_promised_are_those_of_the_code() -> None:
-    from handlers.access import REFUSED
-    from handlers.cli import MISUSED
-    from handlers.live import EXIT_CODES
+    from handlers.cli.connection import REFUSED
+    from handlers.cli.live import EXIT_CODES
+    from handlers.cli.main import MISUSED
 
     (promised,) = re.findall(r"exit as the job ended: (.*?)\.", README)
     assert promised == ", ".join(f"{code} {status}" for status, code in EXIT_CODES.items())

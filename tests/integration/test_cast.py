@@ -10,7 +10,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from handlers.cast import Caster, Client, Packet
+from handlers.events.caster import Caster, Client, Packet
 from jobs.database import Database
 from jobs.leases import Lease, Leases, Outcome
 from jobs.logs import Logs

@@ -73,7 +73,7 @@ def test_without_a_registry_there_is_a_wheel_without_pages_and_a_warning(clone: 
     nowhere = {"npm_config_registry": "http://127.0.0.1:1/", "npm_config_cache": str(tmp_path / "empty")}
     names, said = wheel(clone, **nowhere)
     assert "WARNING: runcast is installed without its pages; / leads to Swagger UI." in said
-    assert "handlers/app.py" in names
+    assert "handlers/server/app.py" in names
     assert not [name for name in names if name.startswith("handlers/console/")]
 
 

@@ -20,7 +20,7 @@ import requests
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from handlers.documents import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY
+from handlers.web.gateway import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY
 from jobs.database import Database
 from jobs.model import Scope
 from jobs.tokens import Tokens

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from handlers.contract import Contract
+from handlers.contract.document import Contract
 from jobs.database import Database
 from jobs.fence import copy_workspace
 from jobs.model import Scope

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import requests
 
-from handlers.contract import Contract
-from handlers.docs import events_page
+from handlers.contract.document import Contract
+from handlers.web.swagger import events_page
 from support.server import RunningServer
 from support.waiting import eventually
 

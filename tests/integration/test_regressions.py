@@ -17,10 +17,10 @@ import websocket
 from sqlalchemy import Connection, delete, update
 from websocket import ABNF
 
-from handlers.auth import Gate
-from handlers.cast import Caster, log_payload
-from handlers.contract import Contract
-from handlers.green import GreenChanges
+from handlers.access.auth import Gate
+from handlers.contract.document import Contract
+from handlers.events.caster import Caster, log_payload
+from handlers.server.gevent_store import GreenChanges
 from jobs.clock import SteadyClock, now_ms
 from jobs.database import Database
 from jobs.errors import OperatorError, OriginRefused, Unauthenticated, Unavailable
@@ -143,7 +143,7 @@ class RecordingWire:
 
 
 def test_a_store_that_fails_now_and_then_costs_subscribers_nothing_but_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handlers.cast.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("handlers.events.caster.PAUSE_SECONDS", 0.01)
     job_id = submit(database)
     feed = open_feed(database.url)
     caster = Caster(FailingStore(database), FailingLogs(database), GreenChanges(feed), Sent)
@@ -390,7 +390,7 @@ def test_what_was_not_read_of_an_ended_log_is_not_taken_for_dropped(database: Da
 @pytest.mark.parametrize("begun", [False, True])
 def test_who_watches_a_job_whose_rows_vanished_is_told(database: Database, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
     """As when the API stood still for longer than they were kept."""
-    monkeypatch.setattr("handlers.cast.GONE_SECONDS", 0.0)
+    monkeypatch.setattr("handlers.events.caster.GONE_SECONDS", 0.0)
     gone, there = submit(database), submit(database)
     if begun:
         start(database)

@@ -18,7 +18,7 @@ import pytest
 import socketio
 import websocket
 
-from handlers.contract import Contract
+from handlers.contract.document import Contract
 from jobs.database import Database
 from jobs.model import Scope
 from jobs.tokens import Tokens

@@ -15,9 +15,9 @@ from support.server import start_server
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("handlers", "jobs", "openapi")
-PROGRAM = "import sys; from handlers.cli import main; sys.exit(main())"  # the command itself would find the packages as they are
+PROGRAM = "import sys; from handlers.cli.main import main; sys.exit(main())"  # the command itself would find the packages as they are
 OPENAPI, ASYNCAPI = "openapi/jobs.yaml", "openapi/jobs.asyncapi.yaml"
-TABLE, PROBLEMS, MODEL, SOCKETS = "handlers/__init__.py", "handlers/problems.py", "jobs/model.py", "handlers/sockets.py"
+TABLE, PROBLEMS, MODEL, SOCKETS = "handlers/__init__.py", "handlers/problems.py", "jobs/model.py", "handlers/events/sockets.py"
 
 
 class Difference(NamedTuple):
@@ -45,16 +45,16 @@ DIFFERENCES = [
     Difference(OPENAPI, "operationId: get_stats\n", "operationId: get_sums\n", unknown("operation", "get_sums", of=OPENAPI, to="handlers")),
     Difference(TABLE, '"list_jobs", ', '"list_jobs", "pause_job", ', unknown("operation", "pause_job", of="handlers", to=OPENAPI)),
     Difference(
-        "handlers/service.py",
+        "handlers/operations/service.py",
         "def get_stats(",
         "def get_sums(",
-        unknown("operation", "get_stats in handlers.service", of=TABLE, to="handlers.service"),
+        unknown("operation", "get_stats in handlers.operations.service", of=TABLE, to="handlers.operations.service"),
     ),
     Difference(
-        "handlers/jobs.py",
+        "handlers/operations/jobs.py",
         "def _location(",
         "def pause_job() -> None: ...\n\n\ndef _location(",
-        unknown("function", "pause_job", of="handlers.jobs", to=TABLE),
+        unknown("function", "pause_job", of="handlers.operations.jobs", to=TABLE),
     ),
     Difference(
         OPENAPI,
@@ -133,7 +133,7 @@ def assert_refused(copy: Path, line: str, *, whole: bool = True) -> None:
         [
             sys.executable,
             "-c",
-            "import sys; from handlers.cli import main; sys.exit(main())",
+            "import sys; from handlers.cli.main import main; sys.exit(main())",
             "serve",
             "--port=0",
             f"--data-dir={copy / 'data'}",

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from handlers.cast import progress_payload
-from handlers.contract import Contract
+from handlers.contract.document import Contract
+from handlers.events.caster import progress_payload
 from jobs.model import Progress
 from jobs.output import BLOCK_BYTES, RESULT_DEPTH, Watcher
 from jobs.progress import MESSAGE_CHARACTERS, ProgressParser, ProgressTracker

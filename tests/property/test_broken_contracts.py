@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
-from handlers.agreement import check_agreement
-from handlers.contract import Contract, ContractError
+from handlers.contract.document import Contract, ContractError
+from handlers.server.agreement import check_agreement
 
 DOCUMENTS = {"openapi": Contract.load().openapi, "asyncapi": Contract.load().asyncapi}
 REPLACEMENTS: list[Any] = [None, True, 5, "text", [], {}, [None], {"$ref": "#/nowhere"}, {"$ref": 5}, {"name": []}]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from handlers.contract import Contract
+from handlers.contract.document import Contract
 from jobs.clock import from_rfc3339, to_rfc3339
 
 FIRST, LAST = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999

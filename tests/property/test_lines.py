@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from handlers.cast import log_payload
-from handlers.contract import Contract
+from handlers.contract.document import Contract
+from handlers.events.caster import log_payload
 from jobs import output as stages
 from jobs.leases import Lease
 from jobs.logs import LogWriter, cut

@@ -9,7 +9,7 @@ from typing import Any
 import engineio
 import socketio
 
-from handlers.contract import Contract
+from handlers.contract.document import Contract
 
 
 class _InOrder(engineio.Client):  # type: ignore[misc]  # it has no types

@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode, openapi
 
-from handlers.contract import Contract
+from handlers.contract.document import Contract
 from support.lines import LINES, MESSAGE, SEPARATOR, Closed, Conversation, Frame, next_messages
 from support.server import PROGRAMS, RunningServer, start_server
 from support.waiting import eventually

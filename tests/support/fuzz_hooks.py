@@ -11,7 +11,7 @@ from typing import Any
 
 import schemathesis
 
-from handlers.contract import Contract
+from handlers.contract.document import Contract
 
 EXAMPLE = Contract.load().openapi["components"]["parameters"]["IdempotencyKey"]["example"]
 _numbers = itertools.count(1)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from handlers.audit import Audit
+from handlers.access.audit import Audit
 from jobs.diagnostics import PlainText
 
 
@@ -31,7 +31,7 @@ def test_no_name_looks_like_something_else(log: pytest.LogCaptureFixture, name: 
 
 
 def test_refusals_are_counted_and_not_all_told(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handlers.audit.REFUSALS", "3/minute")
+    monkeypatch.setattr("handlers.access.audit.REFUSALS", "3/minute")
     audit = Audit()
     for _ in range(10):
         audit.refused("list_jobs", address="192.0.2.1", outcome="unauthenticated")
@@ -45,7 +45,7 @@ def test_refusals_are_counted_and_not_all_told(log: pytest.LogCaptureFixture, mo
 
 
 def test_the_next_line_says_how_many_were_left_out(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handlers.audit.REFUSALS", "1/minute")
+    monkeypatch.setattr("handlers.access.audit.REFUSALS", "1/minute")
     audit = Audit()
     for _ in range(5):
         audit.refused("connect", address="192.0.2.1", outcome="unauthenticated")

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from handlers.cli import NOT_FOR_WORKERS, main, serve, worker
-from handlers.options import read_duration, read_object, read_time, settings_from, settings_options, split_pairs, typed
+from handlers.cli.main import NOT_FOR_WORKERS, main, serve, worker
+from handlers.cli.options import read_duration, read_object, read_time, settings_from, settings_options, split_pairs, typed
 from jobs.errors import OperatorError
 from jobs.settings import Settings
 
@@ -98,7 +98,7 @@ def test_misuse_is_status_2_and_never_a_traceback(arguments: list[str], capsys: 
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    from handlers.cli import runcast
+    from handlers.cli.main import runcast
 
     for name in ["", *runcast.commands]:
         assert main([*name.split(), "--help"]) == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from handlers.contract import Contract, ContractError, json_schema
+from handlers.contract.document import Contract, ContractError, json_schema
 from jobs.errors import Fault
 from jobs.model import JobType, Reason, Scope, Status, Stream, WaitingFor
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from handlers import docs, documents, pages
-from handlers.contract import Contract
+from handlers.contract.document import Contract
+from handlers.operations import documents
+from handlers.representations import Address
+from handlers.web import built_pages, swagger
 
 VOID = {"link", "meta"}
 
@@ -59,11 +61,11 @@ def contract() -> Contract:
 
 @pytest.fixture(scope="module")
 def events(contract: Contract) -> Page:
-    return Page(docs.events_page(contract.asyncapi, contract.openapi))
+    return Page(swagger.events_page(contract.asyncapi, contract.openapi))
 
 
 def test_pages_are_relative_and_hold_no_script_or_style(events: Page) -> None:
-    for page in (events, Page(docs.swagger_page())):
+    for page in (events, Page(swagger.swagger_page())):
         assert page.inline == []
         own = [link for link in page.links if not link.startswith("#")]
         assert own
@@ -71,26 +73,26 @@ def test_pages_are_relative_and_hold_no_script_or_style(events: Page) -> None:
 
 
 def test_every_asset_of_a_page_is_there(events: Page) -> None:
-    assets = docs.assets()
-    wanted = {link.rpartition("assets/")[2] for page in (events, Page(docs.swagger_page())) for link in page.links if "assets/" in link}
+    assets = swagger.assets()
+    wanted = {link.rpartition("assets/")[2] for page in (events, Page(swagger.swagger_page())) for link in page.links if "assets/" in link}
     assert wanted == set(assets)
     assert all(path.stat().st_size > 0 for path in assets.values())
 
 
 def test_swagger_ui_is_a_current_release() -> None:
-    bundle = docs.assets()["swagger-ui-bundle.js"].read_text(encoding="utf-8")
+    bundle = swagger.assets()["swagger-ui-bundle.js"].read_text(encoding="utf-8")
     version = re.search(r'PACKAGE_VERSION:"(\d+)\.(\d+)', bundle)
     assert version
     assert (int(version[1]), int(version[2])) >= (5, 34)
 
 
 def test_without_a_build_of_the_consoles_plain_pages_are_there(contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "FOLDER", tmp_path / "never-built")
+    monkeypatch.setattr(built_pages, "FOLDER", tmp_path / "never-built")
     service: Any = None  # neither asks it
-    assert documents.get_docs(service).body == docs.swagger_page()
-    address = documents.Address(host="127.0.0.1:8000", secure=False, prefix="")
+    assert documents.get_docs(service).body == swagger.swagger_page()
+    address = Address(host="127.0.0.1:8000", secure=False, prefix="")
     plain = documents.get_event_docs(service, contract=contract, address=address)
-    assert plain.body == docs.events_page(contract.published_asyncapi(host="127.0.0.1:8000"), contract.openapi)
+    assert plain.body == swagger.events_page(contract.published_asyncapi(host="127.0.0.1:8000"), contract.openapi)
 
 
 def test_every_link_within_the_events_page_leads_somewhere(events: Page) -> None:
@@ -121,15 +123,15 @@ def test_what_a_document_says_is_escaped(contract: Contract) -> None:
     document["operations"]["log"]["summary"] = "<img src=x onerror=alert(1)>"
     document["components"]["messages"]["log"]["examples"][0]["payload"]["lines"] = ["</code><script>"]
     document["servers"]["this"]["host"] = '"><script>'
-    page = Page(docs.events_page(document, contract.openapi))
+    page = Page(swagger.events_page(document, contract.openapi))
     assert page.inline == []
     assert not [link for link in page.links if link.startswith("javascript")]
 
 
 def test_the_programs_name_the_server_that_was_asked(contract: Contract) -> None:
-    plain = Page(docs.events_page(contract.asyncapi, contract.openapi))
+    plain = Page(swagger.events_page(contract.asyncapi, contract.openapi))
     assert 'io("http://127.0.0.1:8000", { auth: { token } })' in plain.text
     behind_proxy = contract.published_asyncapi(host="jobs.example.com", secure=True, prefix="/runcast")
-    page = Page(docs.events_page(behind_proxy, contract.openapi))
+    page = Page(swagger.events_page(behind_proxy, contract.openapi))
     assert 'io("https://jobs.example.com", { path: "/runcast/socket.io", auth: { token } })' in page.text
     assert 'client.connect("https://jobs.example.com", auth={"token": token}, socketio_path="/runcast/socket.io")' in page.text

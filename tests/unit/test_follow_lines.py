@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from handlers.client import Client, Refused, Unreachable
-from handlers.follow import Event, _Lines, _Lost, follow
+from handlers.cli.client import Client, Refused, Unreachable
+from handlers.cli.follow import Event, _Lines, _Lost, follow
 
 
 def log(first_seq: int, *lines: str) -> Event:
@@ -52,8 +52,8 @@ class Connections:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *connections: list[Event]) -> None:
         self._connections = list(connections)
-        monkeypatch.setattr("handlers.follow._watch", self._watch)
-        monkeypatch.setattr("handlers.follow.TICK_SECONDS", 0.001)
+        monkeypatch.setattr("handlers.cli.follow._watch", self._watch)
+        monkeypatch.setattr("handlers.cli.follow.TICK_SECONDS", 0.001)
 
     def _watch(self, client: Client, job_id: str, *, after_seq: int) -> Iterator[Event]:
         yield from self._connections.pop(0) if len(self._connections) > 1 else self._connections[0]

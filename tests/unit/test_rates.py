@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from handlers.auth import Door
-from handlers.rates import Rate, neighbourhood
+from handlers.access.auth import Door
+from handlers.access.rates import Rate, neighbourhood
 from jobs.errors import RateLimited, TokenExpired, Unauthenticated
 from jobs.model import Caller, Scope
 from jobs.tokens import Tokens

@@ -11,8 +11,8 @@ from typing import Any
 import click
 import pytest
 
-from handlers.cli import main
-from handlers.options import settings_from, settings_options, variable
+from handlers.cli.main import main
+from handlers.cli.options import settings_from, settings_options, variable
 from jobs.errors import OperatorError
 from jobs.settings import Settings, default_data_dir
 
@@ -140,7 +140,7 @@ def test_an_empty_variable_is_as_good_as_none(name: str, monkeypatch: pytest.Mon
 def test_a_bad_value_is_one_line_and_status_2(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("handlers.server.serve", lambda _: 0)  # what is accepted by mistake must not start a server
+    monkeypatch.setattr("handlers.server.serve.serve", lambda _: 0)  # what is accepted by mistake must not start a server
     flag = f"--{name.replace('_', '-')}"
     assert main(["serve", flag, value]) == 2
     said = capsys.readouterr()

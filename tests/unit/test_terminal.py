@@ -8,9 +8,9 @@ import json
 import pytest
 from rich.console import Console
 
-from handlers.follow import Event
-from handlers.live import JsonLines, LiveLog, PlainLog, ending, watch
-from handlers.terminal import duration, table_of_job, table_of_jobs
+from handlers.cli.follow import Event
+from handlers.cli.live import JsonLines, LiveLog, PlainLog, ending, watch
+from handlers.cli.terminal import duration, table_of_job, table_of_jobs
 
 JOB = {
     "id": "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11",

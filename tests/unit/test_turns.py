@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from handlers.cast import IN_FLIGHT_BYTES
-from handlers.engine import EncodedPacket
+from handlers.events.caster import IN_FLIGHT_BYTES
+from handlers.events.socketio_patches import EncodedPacket
 
 
 def event(lines: int, width: int) -> EncodedPacket:

@@ -15,7 +15,7 @@ import requests
 import websocket
 
 from chaos.attacks.row import Attack, Row, Target, refused
-from handlers.contract import Contract, Operation
+from handlers.contract.document import Contract, Operation
 from jobs.tokens import make_secret
 from support.raw_socket import raw_socket
 from support.server import task_submission

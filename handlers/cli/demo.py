@@ -1,0 +1,211 @@
+"""`runcast demo`: creates, builds and launches a project through HTTP, on a server of its own that is cleared away afterwards.
+
+It does what a client can do and nothing else; the server is started like a user starts it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psutil
+import requests
+from rich.console import Console
+from rich.markup import escape
+
+from handlers.cli.client import Client, read_token
+from handlers.cli.follow import Event, follow
+from handlers.cli.live import view_for, watch
+from handlers.cli.terminal import output
+from jobs.errors import OperatorError, RuncastError
+from jobs.model import Json, Status
+from jobs.settings import ENV_PREFIX
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 20.0
+LAUNCH_SECONDS = 60.0
+SHOWN_LINES = 40
+READY_URL = re.compile(r"^runcast is ready at (https?://\S+)", re.MULTILINE)
+TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL | re.IGNORECASE)
+
+PREFERRED_TEMPLATE = "small_editor"
+PROJECT = "my_company.my_editor"
+
+
+class DemoFailed(RuncastError):
+    """Something that the demo shows did not work."""
+
+
+def run() -> int:
+    """The whole demo; 0 when everything worked. Leaves no process and no folder, also when it is interrupted."""
+    console = output()
+    with _signals_as_interrupts(), tempfile.TemporaryDirectory(prefix="runcast-demo-") as folder, _server(Path(folder)) as url:
+        token = read_token(Path(folder) / "data" / "admin-token")
+        client = Client(url, token=token.value if token else None)
+        with closing(client):
+            console.print(f"A server of its own is ready at [bold]{url}[/].")
+            _create(client, console)
+            _build(client, console)
+            _launch(client, console)
+    _say_what_next(console)
+    return 0
+
+
+def _create(client: Client, console: Console) -> None:
+    creatable = [template["name"] for template in client.templates() if template["creatable"]]
+    if not creatable:
+        raise DemoFailed("The workspace has no template to create a project from.")
+    template = PREFERRED_TEMPLATE if PREFERRED_TEMPLATE in creatable else creatable[0]
+    _headline(console, 1, f"create {PROJECT} from the template {template}")
+    _run_job(client, {"type": "create", "params": {"template": template, "name": PROJECT, "display_name": "My Editor"}}, console)
+
+
+def _build(client: Client, console: Console) -> None:
+    _headline(console, 2, f"build {PROJECT}")
+    _run_job(client, {"type": "build", "params": {"project": PROJECT, "config": "release"}}, console)
+
+
+def _launch(client: Client, console: Console) -> None:
+    _headline(console, 3, f"launch {PROJECT}, look at its page, and cancel it")
+    job = client.submit({"type": "launch", "params": {"app": f"{PROJECT}.kit"}})
+    watch(_visit_and_cancel(client, job["id"], console), view_for(console=console))
+    ended = client.job(job["id"])
+    if ended["status"] != Status.CANCELLED or not (ended["result"] or {}).get("url"):
+        raise DemoFailed(f"The application could not be visited: its job {ended['status']}.")
+
+
+def _run_job(client: Client, submission: Mapping[str, Json], console: Console) -> None:
+    """Submits a job, draws it until its end, and insists on its success."""
+    job = client.submit(submission)
+    if watch(follow(client, job["id"]), view_for(console=console)) != 0:
+        raise DemoFailed(f"The {submission['type']} job did not complete.")
+
+
+def _visit_and_cancel(client: Client, job_id: str, console: Console) -> Generator[Event, None, None]:
+    """The job's events. Once it has said its URL, the page is fetched and the job cancelled."""
+    deadline = time.monotonic() + LAUNCH_SECONDS
+    visited = False
+    for event in follow(client, job_id):
+        yield event
+        if visited or event.name == "complete":
+            continue
+        if url := (client.job(job_id)["result"] or {}).get("url"):
+            console.print(_visit(url))
+            client.cancel(job_id)
+            visited = True
+        elif time.monotonic() > deadline:
+            client.cancel(job_id)
+            raise DemoFailed(f"The application did not say its URL within {LAUNCH_SECONDS:.0f} seconds.")
+
+
+def _visit(url: str) -> str:
+    """What the launched application answers, in words."""
+    with requests.Session() as session:
+        session.trust_env = False  # it is on this machine, whatever proxy the environment names
+        try:
+            answer = session.get(url, timeout=10)
+        except requests.RequestException as error:
+            raise DemoFailed(f"The launched application does not answer at {url}.") from error
+    if not answer.ok:
+        raise DemoFailed(f"The launched application answers {answer.status_code} at {url}.")
+    title = TITLE.search(answer.text)
+    page = f", the page “{escape(title[1].strip())}”" if title else ""
+    return f"[green]GET {url} gives {answer.status_code}{page}, {len(answer.content)} bytes.[/] Now it is cancelled."
+
+
+def _headline(console: Console, number: int, text: str) -> None:
+    console.print(f"\n[bold cyan]{number} of 3[/] [bold]{escape(text)}[/]")
+
+
+def _say_what_next(console: Console) -> None:
+    console.print("\n[bold green]It all works[/], and nothing of it is left running. To go on:")
+    console.print("  make serve                      start a server that stays, at http://127.0.0.1:8000")
+    console.print("  http://127.0.0.1:8000/api/docs  every call, to try out (Swagger UI; press Authorize first)")
+    console.print("  .venv/bin/runcast token         the token to authorize with")
+    console.print("  .venv/bin/runcast --help        the same from the command line")
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[str]:
+    """The URL of a server that lives as long as the context, with everything it keeps in `folder`."""
+    log = folder / "server.log"
+    command = [sys.executable, "-P", "-m", "handlers.cli.main", "serve", "--port", "0", "--data-dir", str(folder / "data")]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+    with log.open("wb") as output:
+        # In a session of its own, so that Ctrl-C reaches the demo alone, which then stops the server in good order.
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+    try:
+        url = _ready_url(server, log)
+        try:
+            yield url
+        except RuncastError as error:
+            # Its folder is about to go, and what went wrong may be told nowhere else.
+            raise DemoFailed(f"{error}\nThe server said:\n{_last_lines(log)}") from error
+    finally:
+        _stop(server)
+
+
+def _last_lines(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN_LINES:])
+
+
+def _ready_url(server: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        said = log.read_text(encoding="utf-8", errors="replace")
+        if ready := READY_URL.search(said):
+            return ready[1]
+        if server.poll() is not None:
+            raise OperatorError(f"The server ended before it was ready:\n{said.strip()}")
+        time.sleep(0.02)
+    raise OperatorError(f"The server was not ready within {READY_SECONDS:.0f} seconds:\n{log.read_text(errors='replace').strip()}")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """Stops the server in good order; ends it and all that it started if that takes too long."""
+    with _uninterrupted():
+        try:
+            family = psutil.Process(server.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            family = []
+        server.terminate()
+        try:
+            server.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        _, alive = psutil.wait_procs(family, timeout=1)
+        for process in alive:
+            process.kill()
+
+
+@contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """A closed terminal and `kill` clear up as Ctrl-C does."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Clearing up takes a moment, in which an impatient second Ctrl-C would leave a server behind."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,246 @@
+"""Follows one job over Socket.IO until it ends: every log line once and in order, however often the connection is lost.
+
+The sequence number of the last line seen is all the state there is. Each connection is a new one, subscribed to what comes after that
+number, so nothing of an old connection can get in between.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import engineio
+import socketio
+
+from handlers.cli.client import Client, Refused, Unreachable
+from handlers.problems import JOB_FAILED, PREFIX
+from jobs.model import ENDED, Json
+
+TICK_SECONDS = 0.25
+QUIET_SECONDS = 10.0
+"""After so long without an event the job is looked up: it may have been deleted."""
+PATIENCE_SECONDS = 300.0
+"""A connection that was lost is given up after so long."""
+LONGEST_PAUSE_SECONDS = 5.0
+ACK_SECONDS = 30.0
+
+_silent = logging.getLogger("runcast.follow.socket")
+_silent.disabled = True  # the libraries print what they meet; whatever matters is an exception or an event here
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to the job.
+
+    Events of the contract keep their names and payloads. Added here: `subscribed` (`job` as it is now), `tick` (nothing happened for a
+    moment), `gap` (`first_seq` to `last_seq` were dropped by the log's cap) and `lost` (the connection; it is being made again).
+    """
+
+    name: str
+    data: Mapping[str, Json] = field(default_factory=dict)
+
+
+class _Lost(Exception):
+    """The connection is gone, or was never there."""
+
+
+def follow(client: Client, job_id: str, *, after_seq: int = 0, patience: float = PATIENCE_SECONDS) -> Generator[Event, None, None]:
+    """The job's events up to and with `complete`; log lines from the one after `after_seq`.
+
+    Raises Unreachable when there is no server, or none any more for `patience` seconds, and Refused when it does not let us, or gives our
+    subscription up.
+    """
+    lines = _Lines(after_seq)
+    connected_before = False
+    retries = _Retries(patience)
+    while True:
+        try:
+            for event in _watch(client, job_id, after_seq=lines.last_seq):
+                connected_before = connected_before or event.name == "subscribed"
+                if _gets_on(event):
+                    retries = _Retries(patience)
+                yield from lines.take(event)
+                if _gives_up(event):
+                    raise Refused(event.data["problem"])
+                if event.name == "complete":
+                    return
+        except _Lost:
+            if not connected_before:
+                client.job(job_id)  # says better than a failed handshake what is wrong
+            if retries.exhausted():
+                raise Unreachable(f"The live events of {client.url} could not be reached for {patience:.0f} seconds.") from None
+            yield Event("lost")
+            retries.wait()
+
+
+def _gets_on(event: Event) -> bool:
+    """Whether it is worth going on. An ended job that we are subscribed to has to send something, else nothing ever comes."""
+    if event.name == "subscribed":
+        return event.data["job"]["status"] not in ENDED
+    return event.name != "tick"
+
+
+def _gives_up(event: Event) -> bool:
+    """Whether nothing follows for the job: what is not its own failure ends the subscription."""
+    return event.name == "error" and event.data["job_id"] is not None and event.data["problem"].get("type") != PREFIX + JOB_FAILED.name
+
+
+class _Retries:
+    """When to try again: soon at first, then ever more seldom, and not for ever."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._began: float | None = None
+        self._pause = TICK_SECONDS
+
+    def exhausted(self) -> bool:
+        self._began = self._began or time.monotonic()
+        return time.monotonic() - self._began > self._patience
+
+    def wait(self) -> None:
+        time.sleep(self._pause)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+class _Lines:
+    """Lets every log line pass once, and names those that are missing."""
+
+    def __init__(self, last_seq: int) -> None:
+        self.last_seq = last_seq
+
+    def take(self, event: Event) -> Iterator[Event]:
+        if event.name != "log":
+            if event.name == "complete" and event.data["log_lines"] > self.last_seq:
+                yield Event("gap", {"first_seq": self.last_seq + 1, "last_seq": event.data["log_lines"]})
+            yield event
+            return
+        first, texts = int(event.data["first_seq"]), list(event.data["lines"])
+        if first > self.last_seq + 1:
+            yield Event("gap", {"first_seq": self.last_seq + 1, "last_seq": first - 1})
+        seen = max(0, self.last_seq + 1 - first)
+        if len(texts) > seen:
+            self.last_seq = first + len(texts) - 1
+            yield Event("log", {**event.data, "first_seq": first + seen, "lines": texts[seen:]})
+
+
+def _watch(client: Client, job_id: str, *, after_seq: int) -> Iterator[Event]:
+    """The events of one connection, `subscribed` first. Raises _Lost when it ends before the job does."""
+    connection = _Connection(client)
+    try:
+        connection.open()
+        connection.subscribe(job_id, after_seq=after_seq)
+        heard = time.monotonic()
+        while True:
+            event = connection.next_event()
+            yield event
+            if event.name != "tick":
+                heard = time.monotonic()
+            elif time.monotonic() - heard > QUIET_SECONDS:
+                heard = time.monotonic()
+                _look_up(client, job_id)
+    finally:
+        connection.close()
+
+
+def _look_up(client: Client, job_id: str) -> None:
+    """Raises Refused when the job is gone, _Lost when we should have heard of its end or of the server's."""
+    try:
+        ended = client.job(job_id)["status"] in ENDED
+    except Unreachable as error:
+        raise _Lost from error
+    if ended:
+        raise _Lost
+
+
+class _Engine(engineio.Client):  # type: ignore[misc]  # it has no types
+    """engineio's client hands every message to a thread of its own, where one can overtake another; this one hands them on as they come."""
+
+    def _trigger_event(self, event: str, *args: Any, run_async: bool = False, **how: Any) -> Any:
+        return super()._trigger_event(event, *args, run_async=False, **how)
+
+    def disconnect(self, abort: bool = False, reason: str | None = None) -> None:
+        # A message that ends the connection is now handled by the thread that disconnect() would wait for.
+        super().disconnect(abort=abort or threading.current_thread() is self.read_loop_task, reason=reason)
+
+
+class _Socket(socketio.Client):  # type: ignore[misc]  # it has no types
+    def _engineio_client_class(self) -> type[engineio.Client]:
+        return _Engine
+
+
+class _Connection:
+    """One Socket.IO connection, whose events wait in a queue. Used once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._job_id: str | None = None
+        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._refusal: Mapping[str, Json] | None = None
+        self._http = client.new_session()
+        self._socket = _Socket(reconnection=False, handle_sigint=False, logger=_silent, engineio_logger=_silent, http_session=self._http)
+        self._socket.on("*", self._on_event)
+        self._socket.on("connect_error", self._on_refusal)
+        self._socket.on("disconnect", lambda *_: self._inbox.put(Event("disconnect")))
+
+    def open(self) -> None:
+        prefix = urlsplit(self._client.url).path
+        try:
+            self._socket.connect(
+                self._client.url,
+                auth={"token": self._client.token} if self._client.token else {},
+                socketio_path=f"{prefix}/socket.io",
+                namespaces=["/"],
+                wait_timeout=10,
+            )
+        except (socketio.exceptions.SocketIOError, engineio.exceptions.EngineIOError, OSError, ValueError) as error:
+            if self._refusal:
+                raise Refused(self._refusal) from error
+            raise _Lost from error
+
+    def subscribe(self, job_id: str, *, after_seq: int) -> None:
+        """Asks for the job's events; the answer comes as `subscribed`, in its place among them."""
+        self._job_id = job_id
+        self._deadline = time.monotonic() + ACK_SECONDS
+        request = {"job_id": job_id, "after_seq": after_seq}
+        try:
+            self._socket.emit("subscribe", request, callback=lambda ack=None, *_: self._inbox.put(Event("ack", ack or {})))
+        except socketio.exceptions.SocketIOError as error:
+            raise _Lost from error
+
+    def next_event(self) -> Event:
+        try:
+            event = self._inbox.get(timeout=TICK_SECONDS)
+        except queue.Empty:
+            if time.monotonic() > self._deadline:
+                raise _Lost from None
+            return Event("tick")
+        if event.name == "disconnect":
+            raise _Lost
+        if event.name == "ack":
+            return self._subscribed(event.data)
+        return event
+
+    def _subscribed(self, ack: Mapping[str, Json]) -> Event:
+        self._deadline = float("inf")
+        if not ack.get("ok"):
+            raise Refused(ack.get("problem") or {})
+        return Event("subscribed", {"job": ack["job"]})
+
+    def close(self) -> None:
+        self._socket.shutdown()
+        self._http.close()
+
+    def _on_event(self, name: str, data: Json = None, *_: Any) -> None:
+        if isinstance(data, dict) and data.get("job_id") in (self._job_id, None):
+            self._inbox.put(Event(name, data))
+
+    def _on_refusal(self, data: Json = None, *_: Any) -> None:
+        if isinstance(data, dict):
+            problem = data.get("data", data)
+            self._refusal = problem if isinstance(problem, dict) else {"detail": str(data.get("message", data))}

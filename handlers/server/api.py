@@ -1,0 +1,148 @@
+"""The API process: gunicorn with one gevent worker around `handlers.server.app`.
+
+Started by `handlers.server.serve`, on a socket that is already open.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn import util
+from gunicorn.app.base import BaseApplication
+from gunicorn.workers.ggevent import GeventWorker
+
+from jobs.diagnostics import log_to_stderr
+from jobs.errors import RuncastError
+from jobs.settings import Settings
+
+LOOK_SECONDS = 0.02
+SEND_BUFFER_BYTES = 256 << 10
+"""What the system keeps for one client that does not read; left to itself it would be some megabytes."""
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    """Stops at once when no request is under way. The library's own looks once a second, and waits for idle connections too."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._told_to_stop = Event()
+        self._under_way = 0
+
+    def run(self) -> None:
+        for listener in self.sockets:  # what is accepted inherits it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        servers = [
+            StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections)) for listener in self.sockets
+        ]
+        for server in servers:
+            # One connection each time that the loop looks at what is ready, not 100: who comes waits, not who is there.
+            server.max_accept = 1
+            server.start()
+        while self.alive:
+            self.notify()
+            self._told_to_stop.wait(1.0)
+        for server in servers:
+            server.close()
+        deadline = time.monotonic() + self.cfg.graceful_timeout
+        while self._under_way and time.monotonic() < deadline:
+            gevent.sleep(LOOK_SECONDS)
+        # The end of the process closes the connections that are left.
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        super().handle_exit(sig, frame)
+        self._told_to_stop.set()
+
+    def handle_request(self, *arguments: Any) -> Any:
+        self._under_way += 1
+        try:
+            return super().handle_request(*arguments)
+        finally:
+            self._under_way -= 1
+
+
+class Api(BaseApplication):  # type: ignore[misc]
+    def __init__(self, settings: Settings, *, listener: int, lifeline: int) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._lifeline = lifeline
+        super().__init__()
+
+    def load_config(self) -> None:
+        options: dict[str, Any] = {
+            "bind": [f"fd://{self._listener}"],
+            "worker_class": Worker,
+            "workers": 1,
+            "worker_connections": 10_000,
+            # The loop never blocks for long, and clients may hold a connection for ever.
+            "timeout": 60,
+            # For what is under way, and for the last events of those who watch: their requests end with their connection only.
+            "graceful_timeout": 2,
+            "keepalive": 75,
+            "loglevel": "warning",
+            "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
+            "limit_request_line": 8190,
+            "control_socket_disable": True,
+            "post_worker_init": self._begin,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        # Where it is installed, Connexion and engineio load it for parts of theirs that are not for Flask: a seventh of the time to start.
+        sys.modules.setdefault("aiohttp", None)  # type: ignore[arg-type]
+        from handlers.server.app import create_app
+        from handlers.web.gateway import answer_nonsense
+
+        # The library's own is a page of HTML, with none of what our answers carry.
+        util.write_error = lambda client, *what: util.write_nonblock(client, answer_nonsense(*what))
+        try:
+            return create_app(self._settings)
+        except RuncastError as error:
+            print(f"runcast: {error}", file=sys.stderr, flush=True)
+            # What gunicorn takes for "the application cannot be loaded": it ends with it instead of trying for ever.
+            sys.exit(4)
+
+    def _begin(self, worker: Any) -> None:
+        # What is loaded stays: the collector need not stop everything to look at it again and again.
+        gc.collect()
+        gc.freeze()
+        self._watch_lifeline(worker)
+
+    def _watch_lifeline(self, worker: Any) -> None:
+        from gevent.os import tp_read
+
+        def watch() -> None:
+            tp_read(self._lifeline, 1)
+            # When the arbiter was killed too, our parent is somebody else by now, perhaps the first process of the machine.
+            if os.getppid() == worker.ppid:
+                os.kill(worker.ppid, signal.SIGTERM)
+
+        gevent.spawn(watch)
+
+
+def main() -> int:
+    log_to_stderr()
+    settings = Settings.from_json(json.loads(os.environ.pop("RUNCAST_SETTINGS")))
+    listener, lifeline = int(os.environ.pop("RUNCAST_LISTENER")), int(os.environ.pop("RUNCAST_LIFELINE"))
+    try:
+        Api(settings, listener=listener, lifeline=lifeline).run()
+    except SystemExit as error:
+        return 2 if error.code in (3, 4) else int(error.code or 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

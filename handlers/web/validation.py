@@ -1,0 +1,111 @@
+"""Holds requests, and in tests answers, against the contract, in place of Connexion's own validators: every fault, and where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import flask
+from connexion.decorators.validation import ParameterValidator, TypeValidationError, coerce_type
+from werkzeug.exceptions import HTTPException
+
+from handlers.contract.document import Contract
+from handlers.web.body_timeout import BODY_BYTES
+from handlers.web.request import operation_id
+from jobs import errors
+from jobs.errors import Fault, InvalidRequest
+
+
+def body_validator(contract: Contract) -> Callable[..., Callable[..., Any]]:
+    """What Connexion calls a validator class: makes a decorator for the functions that take a request."""
+
+    def make(*_: Any, **__: Any) -> Callable[..., Any]:
+        def decorate(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def check(request: Any) -> Any:
+                check_body(contract, request)
+                return function(request)
+
+            return check
+
+        return decorate
+
+    return make
+
+
+def check_body(contract: Contract, request: Any) -> None:
+    operation = contract.operations[operation_id()]
+    # First, because a form is read as one, and looks like no body then.
+    if not flask.request.is_json and _has_body():
+        raise errors.UnsupportedMediaType("Send the body as application/json.")
+    if not request.body:
+        if operation.body_required:
+            raise InvalidRequest("The request has no body.", faults=[Fault("body", "#", "is missing")])
+        return
+    if flask.request.content_length is None and len(request.body) >= BODY_BYTES:
+        raise too_large()  # cut off there, without a word
+    try:
+        body = flask.request.get_json()
+    except (HTTPException, RecursionError, ValueError) as error:
+        raise InvalidRequest("The body is not JSON.", faults=[Fault("body", "#", "is not JSON")]) from error
+    if faults := contract.body_faults(operation.operation_id, body):
+        raise InvalidRequest("The body does not match the contract.", faults=faults)
+
+
+def _has_body() -> bool:
+    return bool(flask.request.content_length) or "Transfer-Encoding" in flask.request.headers
+
+
+def too_large() -> errors.TooLarge:
+    return errors.TooLarge(f"The body is larger than {BODY_BYTES} bytes.")
+
+
+def parameter_validator(contract: Contract) -> type:
+    class Validator(ParameterValidator):  # type: ignore[misc]
+        """Collects every fault instead of the first, and says where it is."""
+
+        def __call__(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def check(request: Any) -> Any:
+                if faults := list(self.faults(request)):
+                    raise InvalidRequest("The parameters do not match the contract.", faults=faults)
+                return function(request)
+
+            return check
+
+        def faults(self, request: Any) -> Iterator[Fault]:
+            yield from unknown_in_query(known={parameter["name"] for parameter in self.parameters.get("query", [])})
+            for parameter in self.parameters.get("query", []):
+                if parameter["schema"].get("type") != "array" and len(flask.request.args.getlist(parameter["name"])) > 1:
+                    yield Fault("query", parameter["name"], "is given more than once")
+            values = {"query": request.query, "path": request.path_params, "header": request.headers}
+            for location, given in values.items():
+                for parameter in self.parameters.get(location, []):
+                    yield from self.check_one(location, parameter, given.get(parameter["name"]))
+
+        def check_one(self, location: str, parameter: Mapping[str, Any], value: Any) -> Iterator[Fault]:
+            name = parameter["name"]
+            if value is None:
+                return
+            try:
+                value = coerce_type(parameter, str(value) if location == "path" else value, location, name)
+            except TypeValidationError:
+                yield Fault(location, name, f"is not of type {parameter['schema'].get('type')}")
+                return
+            yield from contract.parameter_faults(operation_id(), location, name, value)
+
+    return Validator
+
+
+def unknown_in_query(*, known: AbstractSet[str]) -> Iterator[Fault]:
+    for name in sorted(set(flask.request.args) - known):
+        yield Fault("query", name[:1000], "is not known here")
+
+
+def answer_faults(contract: Contract, response: flask.Response) -> list[str]:
+    """How an answer differs from what the contract says of the operation that it is of."""
+    operation = operation_id()
+    if operation not in contract.operations or flask.request.method in ("HEAD", "OPTIONS"):
+        return []
+    streamed = response.direct_passthrough or response.is_streamed
+    body = b"" if streamed else response.get_data()
+    return contract.answer_faults(operation, response.status_code, response.content_type, dict(response.headers), body)
