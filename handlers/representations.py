@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from jobs.clock import to_rfc3339
 from jobs.model import Caller, Job, JobEvent, Json, Status, Worker
-from jobs.overview import JobCounts
-from jobs.recipes import JobTypeInfo
+from jobs.recipes.expand import JobTypeInfo
+from jobs.recipes.templates import Template, TemplateCatalog
 from jobs.service import LogPage, oldest_pending_seconds
-from jobs.templates import Template, TemplateCatalog
-from jobs.tokens import Token
+from jobs.store.listing import JobCounts
+from jobs.store.tokens import Token
 
 
 @dataclass(frozen=True)

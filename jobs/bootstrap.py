@@ -9,16 +9,16 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from jobs.database import Database
 from jobs.errors import OperatorError
-from jobs.fence import copy_workspace
-from jobs.logs import Logs
-from jobs.quotas import Quotas
-from jobs.recipes import Recipes
+from jobs.recipes.expand import Recipes
+from jobs.recipes.workspace import copy_workspace
 from jobs.service import Changes, Service
 from jobs.settings import Settings
-from jobs.store import Store
-from jobs.tokens import Tokens, provide_admin_token
+from jobs.store.database import Database
+from jobs.store.jobs import Store
+from jobs.store.logs import Logs
+from jobs.store.quotas import Quotas
+from jobs.store.tokens import Tokens, provide_admin_token
 
 logger = logging.getLogger("runcast.serve")
 

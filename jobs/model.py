@@ -13,6 +13,9 @@ Json = Any  # a value that JSON can carry
 HEADER_WORD = re.compile(r"[!-~]+")
 """What a token or an Idempotency-Key is made of, as `openapi/jobs.yaml` has it: what any client can send in a header."""
 
+MARKER = "RUNCAST_JOB"
+"""Environment variable that every process of a job carries; its value is `<job id>:<lease>`."""
+
 
 class JobType(StrEnum):
     BUILD = "build"

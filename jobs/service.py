@@ -11,16 +11,16 @@ from typing import Protocol
 
 from jobs.clock import now_ms
 from jobs.errors import JobNotFound, TemplateNotFound, Unavailable
-from jobs.fence import Workspace
-from jobs.following import Following
-from jobs.logs import Logs, LogState
+from jobs.log_states import Following
 from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, Submission, Worker
-from jobs.overview import JobCounts, JobFilter
-from jobs.quotas import Quotas
-from jobs.recipes import JobTypeInfo, Recipes
-from jobs.store import IdempotencyKey, NewJob, Store, Submitted
-from jobs.templates import Template, TemplateCatalog
-from jobs.tokens import Tokens
+from jobs.recipes.expand import JobTypeInfo, Recipes
+from jobs.recipes.templates import Template, TemplateCatalog
+from jobs.recipes.workspace import Workspace
+from jobs.store.jobs import IdempotencyKey, NewJob, Store, Submitted
+from jobs.store.listing import JobCounts, JobFilter
+from jobs.store.logs import Logs, LogState
+from jobs.store.quotas import Quotas
+from jobs.store.tokens import Tokens
 
 RAW_BYTES = 1 << 20
 LOOK_SECONDS = 2.0

@@ -9,7 +9,7 @@ from handlers.access.rates import Rate, neighbourhood
 from jobs.errors import Forbidden, OriginRefused, TokenExpired, Unauthenticated
 from jobs.model import Caller, Scope
 from jobs.settings import LOOPBACK, Settings
-from jobs.tokens import Tokens
+from jobs.store.tokens import Tokens
 
 MISSING = 'Send a token as "Authorization: Bearer TOKEN".'
 

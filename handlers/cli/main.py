@@ -121,9 +121,9 @@ def worker(**given: Any) -> int:
     """Start a worker, which runs jobs for servers on the same database."""
     settings = settings_from(given, leave_out=NOT_FOR_WORKERS)
     from jobs.bootstrap import prepare
-    from jobs.diagnostics import log_to_stderr
-    from jobs.exclusive import hold_worker
-    from jobs.worker import run
+    from jobs.execution.worker import run
+    from jobs.execution.worker_lock import hold_worker
+    from jobs.logging_setup import log_to_stderr
 
     log_to_stderr()
     prepare(settings)

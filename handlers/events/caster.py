@@ -24,10 +24,10 @@ from gevent.lock import BoundedSemaphore
 from handlers.problems import problem
 from jobs.clock import now_ms, to_rfc3339
 from jobs.errors import JobNotFound, Unavailable
-from jobs.logs import Logs, cut
 from jobs.model import ENDED, Job, JobEvent, Json, LogChunk, Progress
 from jobs.service import Changes
-from jobs.store import Store
+from jobs.store.jobs import Store
+from jobs.store.logs import Logs, cut
 
 logger = logging.getLogger("runcast.cast")
 

@@ -9,7 +9,7 @@ import gevent
 
 from jobs.errors import Unauthenticated, Unavailable
 from jobs.model import Caller
-from jobs.tokens import Tokens
+from jobs.store.tokens import Tokens
 
 logger = logging.getLogger("runcast.sockets")
 

@@ -10,8 +10,8 @@ from handlers.representations import Answer, job_json
 from jobs.clock import from_rfc3339
 from jobs.errors import Fault, InvalidRequest
 from jobs.model import Caller, Job, Json
-from jobs.overview import JobFilter
 from jobs.service import Service
+from jobs.store.listing import JobFilter
 
 
 def submit_job(service: Service, *, caller: Caller, body: Json, idempotency_key: str | None = None) -> Answer:

@@ -24,8 +24,8 @@ from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.ggevent import GeventWorker
 
-from jobs.diagnostics import log_to_stderr
 from jobs.errors import RuncastError
+from jobs.logging_setup import log_to_stderr
 from jobs.settings import Settings
 
 LOOK_SECONDS = 0.02

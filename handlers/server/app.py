@@ -20,10 +20,10 @@ from handlers.web.gateway import GateKeeper, Hardened, refuse
 from handlers.web.metrics import Metrics
 from handlers.web.wsgi import Wsgi
 from jobs.bootstrap import make_service
-from jobs.feed import open_feed
-from jobs.logs import Logs
 from jobs.settings import Settings
-from jobs.store import Store
+from jobs.store.feed import open_feed
+from jobs.store.jobs import Store
+from jobs.store.logs import Logs
 
 EVENTS_PATH = "/socket.io"
 

@@ -14,9 +14,9 @@ import gevent
 from gevent.event import AsyncResult, Event
 from gevent.threadpool import ThreadPool
 
-from jobs.database import Database, Work
 from jobs.errors import Unavailable
-from jobs.feed import Feed
+from jobs.store.database import Database, Work
+from jobs.store.feed import Feed
 
 T = TypeVar("T")
 

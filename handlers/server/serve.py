@@ -19,11 +19,11 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import NoReturn
 
-from jobs.diagnostics import log_to_stderr
 from jobs.errors import OperatorError, RuncastError
-from jobs.exclusive import hold_worker
+from jobs.execution.signals import FORCE_SIGNAL, OURS, REPEAT_SECONDS
+from jobs.execution.worker_lock import hold_worker
+from jobs.logging_setup import log_to_stderr
 from jobs.settings import Settings
-from jobs.signals import FORCE_SIGNAL, OURS, REPEAT_SECONDS
 
 logger = logging.getLogger("runcast.serve")
 
@@ -280,7 +280,7 @@ class Server:
         # A stop that comes before it can hear it is held back until then, and does not end it with its jobs still running.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, OURS)
         try:
-            return self._spawn("jobs.worker", {}, keep=[])
+            return self._spawn("jobs.execution.worker", {}, keep=[])
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -37,7 +37,7 @@ from jobs import errors
 from jobs.errors import InvalidRequest, RuncastError
 from jobs.model import Caller, Scope
 from jobs.service import Service
-from jobs.tokens import Tokens
+from jobs.store.tokens import Tokens
 
 # What it reports as errors are those of clients, who are told; ours are exceptions.
 logging.getLogger("connexion").setLevel(logging.CRITICAL)

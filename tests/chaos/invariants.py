@@ -20,8 +20,8 @@ import psutil
 
 from chaos.scenario import Findings
 from chaos.service import Surroundings
-from jobs.model import ENDED, TRANSITIONS, Status
-from jobs.process import MARKER, Identity
+from jobs.execution.process import Identity
+from jobs.model import ENDED, MARKER, TRANSITIONS, Status
 from support.server import RunningServer
 from support.waiting import eventually
 

@@ -24,11 +24,11 @@ from chaos.invariants import hold_all, hold_nothing_left, opened
 from chaos.scenario import Findings, Outcome, Scenario
 from chaos.service import Surroundings, colleague
 from jobs.clock import now_ms, to_rfc3339
-from jobs.database import Database
-from jobs.leases import Leases
-from jobs.leases import Outcome as End
 from jobs.model import ENDED, JobType, Status, Submission
-from jobs.store import NewJob, Store
+from jobs.store.database import Database
+from jobs.store.jobs import NewJob, Store
+from jobs.store.leases import Leases
+from jobs.store.leases import Outcome as End
 from support.history import Past, fill_history, fill_log
 from support.server import RunningServer, task_submission
 

@@ -40,12 +40,12 @@ from chaos.load import Load, LoadJob, by_attempt, hold_load
 from chaos.scenario import Findings
 from chaos.service import MARK, Surroundings
 from chaos.witnesses import Witness, hold_witnesses
-from jobs.database import Database
-from jobs.leases import Leases, Outcome
-from jobs.logs import LogWriter
-from jobs.model import JobType, Status, Stream, Submission
-from jobs.process import MARKER, Identity
-from jobs.store import NewJob, Store
+from jobs.execution.process import Identity
+from jobs.model import MARKER, JobType, Status, Stream, Submission
+from jobs.store.database import Database
+from jobs.store.jobs import NewJob, Store
+from jobs.store.leases import Leases, Outcome
+from jobs.store.logs import LogWriter
 from support.server import RunningServer
 
 

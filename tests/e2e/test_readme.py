@@ -24,8 +24,8 @@ from handlers.cli.main import runcast
 from handlers.cli.options import variable
 from handlers.contract.document import Contract
 from jobs.model import ACTIVE, ENDED, TRANSITIONS, JobType, WaitingFor
+from jobs.recipes.tasks import load_tasks
 from jobs.settings import Settings
-from jobs.tasks import load_tasks
 from support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]

@@ -11,11 +11,11 @@ import pytest
 from gevent.event import Event
 
 from handlers.events.caster import Caster, Client, Packet
-from jobs.database import Database
-from jobs.leases import Lease, Leases, Outcome
-from jobs.logs import Logs
 from jobs.model import JobType, Json, Status, Submission
-from jobs.store import NewJob, Store
+from jobs.store.database import Database
+from jobs.store.jobs import NewJob, Store
+from jobs.store.leases import Lease, Leases, Outcome
+from jobs.store.logs import Logs
 
 TURNS = 20
 

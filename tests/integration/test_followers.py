@@ -13,13 +13,13 @@ import psutil
 import pytest
 import requests
 
-from jobs.database import Database
-from jobs.following import Following
-from jobs.leases import Leases, Outcome
-from jobs.logs import Logs, LogState, LogWriter
+from jobs.log_states import Following
 from jobs.model import JobType, LogChunk, Status, Stream, Submission
 from jobs.service import Service
-from jobs.store import NewJob, Store
+from jobs.store.database import Database
+from jobs.store.jobs import NewJob, Store
+from jobs.store.leases import Leases, Outcome
+from jobs.store.logs import Logs, LogState, LogWriter
 from support.server import RunningServer
 from support.waiting import eventually
 

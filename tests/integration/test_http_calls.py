@@ -21,9 +21,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from handlers.web.gateway import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY
-from jobs.database import Database
 from jobs.model import Scope
-from jobs.tokens import Tokens
+from jobs.store.database import Database
+from jobs.store.tokens import Tokens
 from support.server import RunningServer, task_submission
 from support.waiting import eventually
 

@@ -15,10 +15,10 @@ import pytest
 import requests
 
 from handlers.contract.document import Contract
-from jobs.database import Database
-from jobs.fence import copy_workspace
 from jobs.model import Scope
-from jobs.tokens import Tokens
+from jobs.recipes.workspace import copy_workspace
+from jobs.store.database import Database
+from jobs.store.tokens import Tokens
 from support.server import RunningServer, start_server, task_submission
 from support.state import state
 from support.waiting import eventually

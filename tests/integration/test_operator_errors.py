@@ -16,10 +16,10 @@ import psutil
 import pytest
 import websocket
 
-from jobs.database import Database
 from jobs.errors import Unauthenticated
 from jobs.settings import Settings
-from jobs.tokens import ADMIN, Tokens
+from jobs.store.database import Database
+from jobs.store.tokens import ADMIN, Tokens
 from support.raw_socket import raw_socket
 from support.server import RunningServer, command
 from support.waiting import eventually

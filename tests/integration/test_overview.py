@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, select, text
 
-from jobs import overview
 from jobs.clock import now_ms
-from jobs.database import Database
-from jobs.leases import Leases, Outcome
-from jobs.logs import Logs, LogWriter
 from jobs.model import JobType, Reason, Status, Stream, Submission, WaitingFor
-from jobs.overview import JobFilter, created_ms, first_id
-from jobs.retention import Retention
-from jobs.schema import job_counts, job_labels, jobs
-from jobs.store import NewJob, Store
+from jobs.store import listing
+from jobs.store.database import Database
+from jobs.store.jobs import NewJob, Store
+from jobs.store.leases import Leases, Outcome
+from jobs.store.listing import JobFilter, created_ms, first_id
+from jobs.store.logs import Logs, LogWriter
+from jobs.store.retention import Retention
+from jobs.store.schema import job_counts, job_labels, jobs
 from support.history import Past, fill_history, fill_log
 
 HOUR_MS = 3_600_000
@@ -150,7 +150,7 @@ def test_the_migration_counts_and_labels_what_was_there(tmp_path: Path) -> None:
 
     database = Database(f"sqlite:///{tmp_path / 'old.db'}")
     settings = config.Config()
-    settings.set_main_option("script_location", str(Path(overview.__file__).parent / "migrations"))
+    settings.set_main_option("script_location", str(Path(listing.__file__).parent / "migrations"))
 
     def to_0002(connection: Any) -> None:
         settings.attributes["connection"] = connection

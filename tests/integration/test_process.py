@@ -19,10 +19,10 @@ from typing import TypeVar, cast
 
 import pytest
 
-from jobs import process as module
 from jobs.errors import StartFailed
-from jobs.model import Stream
-from jobs.process import MARKER, Command, Exit, Identity, Process, become_subreaper, boot_id, end_strays
+from jobs.execution import process as module
+from jobs.execution.process import Command, Exit, Identity, Process, become_subreaper, boot_id, end_strays
+from jobs.model import MARKER, Stream
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 NO_TERMINAL = "There is no terminal left for the command: too many open files."

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert
 
-from jobs.database import Database
 from jobs.errors import QuotaExceeded
 from jobs.model import Status
-from jobs.quotas import Quotas
-from jobs.schema import jobs
+from jobs.store.database import Database
+from jobs.store.quotas import Quotas
+from jobs.store.schema import jobs
 
 CAP = 1000
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from jobs.execution.process import become_subreaper
 from jobs.fault_points import VARIABLE
-from jobs.process import become_subreaper
 from support.programs import processes_of, program, runs
 from support.server import RunningServer, start_server, task_submission
 from support.waiting import eventually
@@ -126,7 +126,9 @@ def serves(server: RunningServer) -> bool:
 
 
 def workers_of(server: RunningServer) -> int:
-    return len([child for child in psutil.Process(server.pid).children(recursive=True) if "jobs.worker" in " ".join(child.cmdline())])
+    return len(
+        [child for child in psutil.Process(server.pid).children(recursive=True) if "jobs.execution.worker" in " ".join(child.cmdline())]
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,19 +22,19 @@ from handlers.contract.document import Contract
 from handlers.events.caster import Caster, log_payload
 from handlers.server.gevent_store import GreenChanges
 from jobs.clock import SteadyClock, now_ms
-from jobs.database import Database
 from jobs.errors import OperatorError, OriginRefused, Unauthenticated, Unavailable
-from jobs.feed import open_feed
-from jobs.leases import Lease, Leases, Outcome
-from jobs.logs import Logs, LogWriter
+from jobs.execution.supervisor import JobLog
 from jobs.model import Job, JobType, Json, LogChunk, Progress, Scope, Status, Stream, Submission
-from jobs.recipes import Recipe, Recipes
-from jobs.retention import Retention
-from jobs.schema import jobs, log_chunks, workers
+from jobs.recipes.expand import Recipe, Recipes
 from jobs.service import Service
-from jobs.store import NewJob, Store
-from jobs.supervisor import JobLog
-from jobs.tokens import Tokens, provide_admin_token
+from jobs.store.database import Database
+from jobs.store.feed import open_feed
+from jobs.store.jobs import NewJob, Store
+from jobs.store.leases import Lease, Leases, Outcome
+from jobs.store.logs import Logs, LogWriter
+from jobs.store.retention import Retention
+from jobs.store.schema import jobs, log_chunks, workers
+from jobs.store.tokens import Tokens, provide_admin_token
 from support.server import RunningServer, task_submission
 from support.waiting import eventually
 

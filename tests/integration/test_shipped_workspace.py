@@ -23,10 +23,10 @@ from typing import Any
 import pytest
 
 from jobs.errors import ProjectExists
-from jobs.fence import copy_workspace
+from jobs.execution.progress import ProgressParser, ProgressTracker
 from jobs.model import JobType, Submission
-from jobs.progress import ProgressParser, ProgressTracker
-from jobs.recipes import Recipe, Recipes, job_environment
+from jobs.recipes.expand import Recipe, Recipes, job_environment
+from jobs.recipes.workspace import copy_workspace
 from support.waiting import eventually
 
 DEADLINE = 40.0

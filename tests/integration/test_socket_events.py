@@ -19,9 +19,9 @@ import socketio
 import websocket
 
 from handlers.contract.document import Contract
-from jobs.database import Database
 from jobs.model import Scope
-from jobs.tokens import Tokens
+from jobs.store.database import Database
+from jobs.store.tokens import Tokens
 from support.events import EventLog
 from support.raw_socket import raw_socket
 from support.server import PROGRAMS, RunningServer, task_submission

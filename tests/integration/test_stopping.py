@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.signals import REPEAT_SECONDS
+from jobs.execution.signals import REPEAT_SECONDS
 from support.programs import processes_of, program, runs
 from support.server import TASKS, RunningServer, command, task_submission
 from support.waiting import eventually
@@ -189,6 +189,6 @@ def starting(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 def worker_of(process: subprocess.Popen[bytes]) -> int | None:
     for child in psutil.Process(process.pid).children():
         with suppress(psutil.Error):  # one that prepares the start, and has ended
-            if "jobs.worker" in child.cmdline():
+            if "jobs.execution.worker" in child.cmdline():
                 return child.pid
     return None

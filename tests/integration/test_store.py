@@ -20,17 +20,17 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, select, update
 
 from jobs.clock import now_ms
-from jobs.database import Database
-from jobs.dispatcher import LeaseWatch, host_id
 from jobs.errors import IdempotencyConflict, JobActive, JobEnded, JobNotFound, LeaseLost, OperatorError, QueueFull, Unavailable
-from jobs.leases import Lease, Leases, Outcome
-from jobs.logs import Logs, LogWriter, cut
+from jobs.execution.dispatcher import LeaseWatch, host_id
+from jobs.execution.process import Identity, boot_id, pid_namespace
 from jobs.model import ENDED, TRANSITIONS, JobType, LogChunk, Reason, Status, Stream, Submission, WaitingFor
-from jobs.overview import JobFilter
-from jobs.process import Identity, boot_id, pid_namespace
-from jobs.retention import Retention
-from jobs.schema import jobs, log_chunks, metadata
-from jobs.store import IdempotencyKey, NewJob, Store, transition
+from jobs.store.database import Database
+from jobs.store.jobs import IdempotencyKey, NewJob, Store, transition
+from jobs.store.leases import Lease, Leases, Outcome
+from jobs.store.listing import JobFilter
+from jobs.store.logs import Logs, LogWriter, cut
+from jobs.store.retention import Retention
+from jobs.store.schema import jobs, log_chunks, metadata
 
 DONE = Outcome(Status.COMPLETED, "exited with code 0", exit_code=0)
 SUPERVISOR = {"pid": 1, "start_time": 0.0, "boot_id": "x"}
@@ -373,7 +373,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("jobs.dispatcher.time", clock)
+    monkeypatch.setattr("jobs.execution.dispatcher.time", clock)
     return clock
 
 
@@ -808,8 +808,8 @@ def test_a_store_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
 COUNT_UP = """
 import sys
 from sqlalchemy import select, update
-from jobs.database import Database
-from jobs.schema import jobs
+from jobs.store.database import Database
+from jobs.store.schema import jobs
 database = Database(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -14,17 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.database import Database
-from jobs.dispatcher import Dispatcher
 from jobs.errors import LeaseLost
+from jobs.execution.dispatcher import Dispatcher
+from jobs.execution.signals import OURS, REPEAT_SECONDS
+from jobs.execution.supervisor import _take
 from jobs.fault_points import VARIABLE
-from jobs.feed import open_feed
-from jobs.leases import Lease, Leases
 from jobs.model import JobType, Submission
 from jobs.settings import Settings
-from jobs.signals import OURS, REPEAT_SECONDS
-from jobs.store import NewJob, Store
-from jobs.supervisor import _take
+from jobs.store.database import Database
+from jobs.store.feed import open_feed
+from jobs.store.jobs import NewJob, Store
+from jobs.store.leases import Lease, Leases
 from support.programs import processes_of, program
 from support.server import RunningServer, task_submission
 from support.waiting import eventually
@@ -129,7 +129,7 @@ def gone(tmp_path: Path) -> Iterator[Settings]:
 def test_a_dispatcher_that_is_told_to_stop_does_not_wait_for_ever(
     gone: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("jobs.dispatcher.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("jobs.execution.dispatcher.PATIENCE_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs):
         dispatcher = Dispatcher(gone, database=Database(gone.url), hand_over=lambda lease: None, channel=theirs)
@@ -139,7 +139,7 @@ def test_a_dispatcher_that_is_told_to_stop_does_not_wait_for_ever(
 
 
 def test_a_supervisor_does_not_try_to_take_a_lease_for_ever(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.supervisor.TAKE_SECONDS", 0.2)
+    monkeypatch.setattr("jobs.execution.supervisor.TAKE_SECONDS", 0.2)
     with closing(Database(gone.url)) as database, pytest.raises(LeaseLost, match="could not be taken"):
         _take(Leases(database), Lease("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word", 1))
 
@@ -159,7 +159,7 @@ def test_a_supervisor_whose_database_was_replaced_ends_its_job(make_server: Make
 
 def test_a_stop_ends_when_the_store_takes_nothing_any_more(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading goes on, so that the jobs are seen to run, but none of them can say that it has ended."""
-    monkeypatch.setattr("jobs.dispatcher.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("jobs.execution.dispatcher.PATIENCE_SECONDS", 0.5)
     (gone.data_dir / "runcast.db").unlink()
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs), closing(Database(gone.url)) as database:
@@ -176,7 +176,7 @@ def test_a_stop_ends_when_the_store_takes_nothing_any_more(gone: Settings, monke
             full.execute("BEGIN IMMEDIATE")
 
         monkeypatch.setattr(dispatcher, "_cancel", cancel_and_fill)
-        monkeypatch.setattr("jobs.dispatcher.HEARTBEAT_SECONDS", 0.1)
+        monkeypatch.setattr("jobs.execution.dispatcher.HEARTBEAT_SECONDS", 0.1)
         database._engine.dispose()
         with closing(full):
             assert dispatcher.run() is False

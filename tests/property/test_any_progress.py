@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from handlers.contract.document import Contract
 from handlers.events.caster import progress_payload
+from jobs.execution.output import BLOCK_BYTES, RESULT_DEPTH, Watcher
+from jobs.execution.progress import MESSAGE_CHARACTERS, ProgressParser, ProgressTracker
 from jobs.model import Progress
-from jobs.output import BLOCK_BYTES, RESULT_DEPTH, Watcher
-from jobs.progress import MESSAGE_CHARACTERS, ProgressParser, ProgressTracker
 from support.streams import cuts, in_writes, output, raw, stored
 
 JOB = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from jobs.errors import Conflict, InputsRejected, NotFound, OutsideWorkspace, RuncastError
-from jobs.fence import SHIPPED
 from jobs.model import JobType, Submission
-from jobs.recipes import Recipe, Recipes, job_environment
+from jobs.recipes.expand import Recipe, Recipes, job_environment
+from jobs.recipes.workspace import SHIPPED
 
 INPUTS: dict[str, Any] = {
     "type": "object",

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from handlers.contract.document import Contract
 from handlers.events.caster import log_payload
-from jobs import output as stages
-from jobs.leases import Lease
-from jobs.logs import LogWriter, cut
+from jobs.execution import output as stages
 from jobs.model import LogChunk, Stream
+from jobs.store.leases import Lease
+from jobs.store.logs import LogWriter, cut
 from support.streams import cuts, in_writes, output, raw, stored
 
 LIMIT = 8

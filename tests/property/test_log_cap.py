@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.leases import Lease
-from jobs.logs import LogWriter, Step
 from jobs.model import LogChunk, Stream
+from jobs.store.leases import Lease
+from jobs.store.logs import LogWriter, Step
 
 LEASE = Lease("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word", 1)
 

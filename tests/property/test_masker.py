@@ -9,7 +9,7 @@ from urllib.parse import quote
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.output import ENCODED_BYTES, MASK, Masker, Watcher, forms_of
+from jobs.execution.output import ENCODED_BYTES, MASK, Masker, Watcher, forms_of
 from support.streams import cuts, in_writes, output, raw, stored
 
 letters = st.binary(max_size=60).map(lambda data: bytes(b"ab\n\r \xe2\x82"[byte % 7] for byte in data))

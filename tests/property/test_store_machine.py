@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from jobs.bootstrap import make_service
-from jobs.database import Database
 from jobs.errors import IdempotencyConflict, JobActive, JobEnded, JobNotFound, LeaseLost, QueueFull
-from jobs.fence import SHIPPED
-from jobs.leases import Lease, Leases, Outcome
-from jobs.logs import LogWriter
 from jobs.model import ENDED, TRANSITIONS, Caller, Reason, Scope, Status, Stream
-from jobs.overview import JobFilter
-from jobs.retention import Retention
+from jobs.recipes.workspace import SHIPPED
 from jobs.settings import Settings
+from jobs.store.database import Database
+from jobs.store.leases import Lease, Leases, Outcome
+from jobs.store.listing import JobFilter
+from jobs.store.logs import LogWriter
+from jobs.store.retention import Retention
 from support.server import TASKS
 
 MAX_PENDING = 6

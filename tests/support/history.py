@@ -12,11 +12,11 @@ import uuid_utils
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from jobs.clock import now_ms
-from jobs.database import Database
-from jobs.leases import Lease
-from jobs.logs import LogWriter
 from jobs.model import JobType, Reason, Status, Stream, Submission
-from jobs.schema import job_counts, job_events, job_labels, jobs
+from jobs.store.database import Database
+from jobs.store.leases import Lease
+from jobs.store.logs import LogWriter
+from jobs.store.schema import job_counts, job_events, job_labels, jobs
 
 BATCH = 2000
 SECOND = 1000

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
+from jobs.execution.output import Block, Masker, OutputPipeline, Watcher
 from jobs.model import Stream
-from jobs.output import Block, Masker, OutputPipeline, Watcher
 
 WORDS = [b"a", b"bc", b" ", b"\0", b"\x1b[1m", b"\xff", b"\x80", b"\xe2\x82", b"\xc3\xa9", "€".encode(), "😀".encode(), b"45%", b"[3/4] x"]
 ENDS = [b"\n", b"\r\n", b"\r", b"\r\r", b"\r\r\n", b"\n\n"]

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from handlers.access.audit import Audit
-from jobs.diagnostics import PlainText
+from jobs.logging_setup import PlainText
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.beneath import open_folder, read_file
+from jobs.nofollow import open_folder, read_file
 
 TRIES = 1500
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import AppNotFound, OperatorError, OutsideWorkspace, ProjectNotFound
-from jobs.fence import Workspace, copy_workspace
+from jobs.recipes.workspace import Workspace, copy_workspace
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.execution.output import BLOCK_BYTES, RESULT_DEPTH, Block, LineSplitter, Masker, OutputPipeline, Signals, Watcher
 from jobs.model import LogChunk, Progress, Stream
-from jobs.output import BLOCK_BYTES, RESULT_DEPTH, Block, LineSplitter, Masker, OutputPipeline, Signals, Watcher
 
 cuts = st.lists(st.integers(min_value=0, max_value=1 << 20), max_size=12)
 

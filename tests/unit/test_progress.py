@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.execution.progress import MESSAGE_CHARACTERS, TAIL_BYTES, ProgressParser, ProgressTracker
 from jobs.model import Progress
-from jobs.progress import MESSAGE_CHARACTERS, TAIL_BYTES, ProgressParser, ProgressTracker
 
 RECORDED = Path(__file__).parents[1] / "data" / "progress"
 
@@ -90,7 +90,7 @@ def test_what_is_progress(line: bytes, percent: float, message: str | None) -> N
         b"no numbers\n",
         b"coverage: 85%\n",
         b"TOTAL                  500     20    96%\n",
-        b"jobs/process.py        120     12    90%   45-47\n",
+        b"jobs/execution/process.py        120     12    90%   45-47\n",
         b"CPU 93% MEM 12%\n",
         b"now 30% faster than before\n",
         b"30% faster\n",

@@ -8,7 +8,7 @@ from handlers.access.auth import Door
 from handlers.access.rates import Rate, neighbourhood
 from jobs.errors import RateLimited, TokenExpired, Unauthenticated
 from jobs.model import Caller, Scope
-from jobs.tokens import Tokens
+from jobs.store.tokens import Tokens
 
 CI = Caller("ci", frozenset({Scope.READ}), "id-of-ci")
 

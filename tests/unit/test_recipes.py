@@ -28,10 +28,9 @@ from jobs.errors import (
     TemplateNotCreatable,
     TemplateNotFound,
 )
-from jobs.fence import copy_workspace
-from jobs.model import JobType, Submission
-from jobs.process import MARKER
-from jobs.recipes import LAUNCH_READY, Recipe, Recipes, job_environment
+from jobs.model import MARKER, JobType, Submission
+from jobs.recipes.expand import LAUNCH_READY, Recipe, Recipes, job_environment
+from jobs.recipes.workspace import copy_workspace
 
 LINT = """
 [tasks.lint]

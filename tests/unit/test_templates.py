@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import OperatorError, TemplateNotFound
-from jobs.fence import SHIPPED
-from jobs.templates import Template, TemplateCatalog, load_templates, playback
+from jobs.recipes.templates import Template, TemplateCatalog, load_templates, playback
+from jobs.recipes.workspace import SHIPPED
 
 INDEX = """
 [templates."core"]

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from jobs.database import Database
-from jobs.dispatcher import Dispatcher
-from jobs.fence import SHIPPED
-from jobs.leases import Leases
+from jobs.execution.dispatcher import Dispatcher
+from jobs.execution.signals import OURS
+from jobs.execution.worker import Worker
 from jobs.model import JobType, Submission
-from jobs.recipes import Recipes
+from jobs.recipes.expand import Recipes
+from jobs.recipes.workspace import SHIPPED
 from jobs.settings import Settings
-from jobs.signals import OURS
-from jobs.store import NewJob, Store
-from jobs.worker import Worker
+from jobs.store.database import Database
+from jobs.store.jobs import NewJob, Store
+from jobs.store.leases import Leases
 
 MANY = 1000
 LEASE = b'{"job_id": "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word": "0123456789abcdef", "attempt": 1}'

@@ -16,7 +16,7 @@ import websocket
 
 from chaos.attacks.row import Attack, Row, Target, refused
 from handlers.contract.document import Contract, Operation
-from jobs.tokens import make_secret
+from jobs.store.tokens import make_secret
 from support.raw_socket import raw_socket
 from support.server import task_submission
 from support.waiting import eventually

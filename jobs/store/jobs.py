@@ -31,9 +31,7 @@ from sqlalchemy import (
     update,
 )
 
-from jobs import overview
 from jobs.clock import now_ms
-from jobs.database import Database
 from jobs.errors import IdempotencyConflict, JobActive, JobEnded, JobNotFound, QueueFull
 from jobs.fault_points import reached
 from jobs.model import (
@@ -50,9 +48,11 @@ from jobs.model import (
     Worker,
     sources,
 )
-from jobs.overview import JobCounts, JobFilter
-from jobs.quotas import Quotas
-from jobs.schema import idempotency_keys, in_status, job_events, jobs, workers
+from jobs.store import listing
+from jobs.store.database import Database
+from jobs.store.listing import JobCounts, JobFilter
+from jobs.store.quotas import Quotas
+from jobs.store.schema import idempotency_keys, in_status, job_events, jobs, workers
 
 WORKER_ALIVE_MS = 15_000
 """A worker that gave no sign for so long counts as gone."""
@@ -145,7 +145,7 @@ class Store:
             _cancel(connection, _get(connection, job_id), by=by, force=False)
             hidden = update(jobs).where(jobs.c.id == job_id).values(deleted_at=now_ms()).returning(jobs.c.type, jobs.c.status)
             row = connection.execute(hidden).one()
-            overview.note_deleted(connection, job_id, type=row.type, status=row.status)
+            listing.note_deleted(connection, job_id, type=row.type, status=row.status)
             connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job_id == job_id))
 
         self.database.write(work)
@@ -175,7 +175,7 @@ class Store:
         """Newest first, after `cursor` (the id of the last job seen)."""
 
         def work(connection: Connection) -> list[Job]:
-            ids = overview.page(connection, wanted, limit=limit, cursor=cursor)
+            ids = listing.page(connection, wanted, limit=limit, cursor=cursor)
             return sorted(_found(connection, _JOBS.where(jobs.c.id.in_(ids))), key=lambda job: job.id, reverse=True)
 
         return self.database.read(work)
@@ -206,7 +206,7 @@ class Store:
         return self.database.read(_last_event)
 
     def counts(self) -> JobCounts:
-        return self.database.read(overview.counts)
+        return self.database.read(listing.counts)
 
     def workers(self) -> list[Worker]:
         busy = select(func.count()).where(jobs.c.worker_id == workers.c.id, in_status(jobs, Status.RUNNING)).scalar_subquery()
@@ -241,7 +241,7 @@ def transition(
     if row is None:
         return False
     if row.deleted_at is None:
-        overview.note_status(connection, job_id, type=row.type, previous=row.previous_status, status=target, labelled=bool(row.labels))
+        listing.note_status(connection, job_id, type=row.type, previous=row.previous_status, status=target, labelled=bool(row.labels))
     _write_history(connection, job_id, status=target, previous=row.previous_status, reason=reason, attempt=row.attempt, cause=cause)
     return True
 
@@ -299,10 +299,10 @@ def _insert_job(connection: Connection, job_id: str, new: NewJob) -> None:
         "submitted_by": new.submitted_by,
         "retry_of": new.retry_of,
         # What the id says, so that a list is in the order of both and times are looked up by ids.
-        "created_at": overview.created_ms(job_id),
+        "created_at": listing.created_ms(job_id),
     }
     connection.execute(insert(jobs), values)
-    overview.note_new(connection, job_id, type=wanted.type, project=new.project, labels=wanted.labels)
+    listing.note_new(connection, job_id, type=wanted.type, project=new.project, labels=wanted.labels)
     cause = f"retry of {new.retry_of} by {new.submitted_by}" if new.retry_of else f"submitted by {new.submitted_by}"
     _write_history(connection, job_id, status=Status.PENDING, previous=None, reason=None, attempt=0, cause=cause)
 
@@ -337,7 +337,7 @@ def _find_replay(connection: Connection, wanted: IdempotencyKey) -> str | None:
 
 def _check_room(connection: Connection, limit: int) -> None:
     """Raises QueueFull."""
-    if (count := overview.pending(connection)) >= limit:
+    if (count := listing.pending(connection)) >= limit:
         raise QueueFull(count)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.leases import Lease, Leases
+from jobs.store.leases import Lease, Leases
 
 
 class LocalEngine:

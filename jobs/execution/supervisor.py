@@ -22,19 +22,19 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from jobs.clock import SteadyClock
-from jobs.database import Database
 from jobs.errors import LeaseLost, RuncastError, StoreReplaced, Unavailable
+from jobs.execution.output import Block, Masker, OutputPipeline, Watcher, forms_of
+from jobs.execution.process import Command, Exit, Identity, Process, become_subreaper
+from jobs.execution.progress import ProgressTracker
 from jobs.fault_points import reached
-from jobs.feed import Feed, open_feed
-from jobs.leases import CancelRequest, Lease, Leases, Outcome, Taken, failure
-from jobs.logs import LogWriter, Step
 from jobs.model import JobType, LogChunk, Progress, Reason, Status, Stream, Submission
-from jobs.output import Block, Masker, OutputPipeline, Watcher, forms_of
-from jobs.process import Command, Exit, Identity, Process, become_subreaper
-from jobs.progress import ProgressTracker
-from jobs.recipes import Recipe, Recipes, job_environment
+from jobs.recipes.expand import Recipe, Recipes, job_environment
 from jobs.settings import Settings
-from jobs.store import NewJob, Store
+from jobs.store.database import Database
+from jobs.store.feed import Feed, open_feed
+from jobs.store.jobs import NewJob, Store
+from jobs.store.leases import CancelRequest, Lease, Leases, Outcome, Taken, failure
+from jobs.store.logs import LogWriter, Step
 
 T = TypeVar("T")
 logger = logging.getLogger("runcast.supervisor")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from jobs.errors import JobNotFound
-from jobs.logs import Logs, LogState
+from jobs.store.logs import Logs, LogState
 
 
 class Following:

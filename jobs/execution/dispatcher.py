@@ -20,17 +20,17 @@ from tempfile import gettempdir
 from typing import TypeVar
 
 from jobs.clock import SteadyClock
-from jobs.database import Database
-from jobs.engines.local import LocalEngine
 from jobs.errors import Unavailable
-from jobs.exclusive import is_forsaken
+from jobs.execution.engines.local import LocalEngine
+from jobs.execution.process import Identity, boot_id, end_strays, pid_namespace
+from jobs.execution.signals import FORCE_SIGNAL, OURS, STOP_SIGNALS
+from jobs.execution.worker_lock import is_forsaken
 from jobs.fault_points import reached
-from jobs.feed import open_feed
-from jobs.leases import Held, Lease, Leases
-from jobs.process import Identity, boot_id, end_strays, pid_namespace
-from jobs.retention import Retention
 from jobs.settings import Settings
-from jobs.signals import FORCE_SIGNAL, OURS, STOP_SIGNALS
+from jobs.store.database import Database
+from jobs.store.feed import open_feed
+from jobs.store.leases import Held, Lease, Leases
+from jobs.store.retention import Retention
 
 T = TypeVar("T")
 logger = logging.getLogger("runcast.worker")

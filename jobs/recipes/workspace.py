@@ -24,7 +24,7 @@ from jobs.errors import AppNotFound, OperatorError, OutsideWorkspace, ProjectNot
 APPS = Path("source") / "apps"
 EXTENSIONS = Path("source") / "extensions"
 ENTRY_POINT = "repo.sh"
-SHIPPED = Path(__file__).parent / "workspace"
+SHIPPED = Path(__file__).parent.parent / "sample_workspace"
 
 _READABLE = os.R_OK | os.X_OK
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # one path component, never an option, never hidden; short enough for any disk

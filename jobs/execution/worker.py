@@ -22,16 +22,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from jobs.database import Database
-from jobs.diagnostics import log_to_stderr
-from jobs.dispatcher import Dispatcher, receive
 from jobs.errors import LeaseLost, OperatorError, Unavailable
+from jobs.execution.dispatcher import Dispatcher, receive
+from jobs.execution.signals import FORCE_SIGNAL, OURS, REPEAT_SECONDS, STOP_SIGNALS
+from jobs.execution.supervisor import rehearse, supervise
 from jobs.fault_points import reached
-from jobs.leases import Lease
-from jobs.recipes import Recipes
+from jobs.logging_setup import log_to_stderr
+from jobs.recipes.expand import Recipes
 from jobs.settings import Settings
-from jobs.signals import FORCE_SIGNAL, OURS, REPEAT_SECONDS, STOP_SIGNALS
-from jobs.supervisor import rehearse, supervise
+from jobs.store.database import Database
+from jobs.store.leases import Lease
 
 logger = logging.getLogger("runcast.worker")
 
@@ -301,7 +301,7 @@ class Worker:
 
 
 def main() -> int:
-    """`python -m jobs.worker`, as `serve` starts it: settings and the lifeline's descriptor in the environment."""
+    """`python -m jobs.execution.worker`, as `serve` starts it: settings and the lifeline's descriptor in the environment."""
     log_to_stderr()
     settings = Settings.from_json(json.loads(os.environ.pop("RUNCAST_SETTINGS")))
     lifeline = os.environ.pop("RUNCAST_LIFELINE", None)

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote_from_bytes
 
+from jobs.execution.progress import ProgressParser, ProgressTracker, plain, tidy
+from jobs.lines import piece_end
 from jobs.model import Json, Progress, Stream
-from jobs.progress import ProgressParser, ProgressTracker, plain, tidy
 
 BLOCK_BYTES = 64 * 1024
 """A block's size, and the longest line that is not split (its line end not counted, so that such a block is 2 bytes longer at most)."""
@@ -25,7 +26,6 @@ ENCODED_BYTES = 8
 """Secrets of so many bytes are masked in other forms, too."""
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
-_LINE_END = re.compile(rb"\r?(?:\n|\Z)")
 _REWRITTEN = re.compile(rb"^[^\n]*\r(?=[^\r\n])", re.MULTILINE)  # up to the last \r of a line that more text follows
 _RETURNS = re.compile(rb"\r{2,}")
 _TEXT_END = re.compile(rb"\r(?!\n)|\n")
@@ -208,14 +208,6 @@ def _block_end(text: bytes, start: int) -> int:
     if len(text) - start <= BLOCK_BYTES:
         return len(text)
     return text.rfind(b"\n", start, start + BLOCK_BYTES) + 1 or piece_end(text, start, BLOCK_BYTES)
-
-
-def piece_end(text: bytes, start: int, size: int) -> int:
-    """Where to cut a line of at least `size` bytes, 4 or more: behind its line end if it has just that length, never within a character."""
-    end = start + size
-    if line_end := _LINE_END.match(text, end):
-        return line_end.end()
-    return next((end - back for back in range(4) if text[end - back] & 0xC0 != 0x80), end)
 
 
 class Watcher:

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.beneath import read_file
 from jobs.errors import OutsideWorkspace, TemplateNotFound
-from jobs.fence import Workspace
 from jobs.model import Json
+from jobs.nofollow import read_file
+from jobs.recipes.workspace import Workspace
 
 INDEX = "templates/templates.toml"
 PARTS = frozenset({"application_layer", "setup_extension"})

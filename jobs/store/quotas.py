@@ -8,7 +8,7 @@ from sqlalchemy import Connection, case, func, literal, select
 
 from jobs.errors import QuotaExceeded
 from jobs.model import Status
-from jobs.schema import in_status, jobs
+from jobs.store.schema import in_status, jobs
 
 
 class Quotas:

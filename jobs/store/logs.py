@@ -14,12 +14,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select
 
-from jobs.database import Database
 from jobs.errors import JobNotFound
-from jobs.leases import Lease, update_held
+from jobs.lines import piece_end
 from jobs.model import ENDED, LogChunk, Status, Stream
-from jobs.output import piece_end
-from jobs.schema import jobs, log_chunks
+from jobs.store.database import Database
+from jobs.store.leases import Lease, update_held
+from jobs.store.schema import jobs, log_chunks
 
 
 @dataclass(frozen=True)

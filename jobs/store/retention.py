@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Select, case, delete, func, select
 
-from jobs import overview
 from jobs.clock import now_ms
-from jobs.database import Database
 from jobs.model import ENDED
-from jobs.schema import jobs
+from jobs.store import listing
+from jobs.store.database import Database
+from jobs.store.schema import jobs
 
 
 class Retention:
@@ -64,7 +64,7 @@ class Retention:
         return self._ended().where(jobs.c.ended_at < now_ms() - self.max_age_ms).limit(self.BATCH)
 
     def _surplus(self, connection: Connection) -> Select[tuple[str, int, int]]:
-        counted = overview.counts(connection).by_status
+        counted = listing.counts(connection).by_status
         # Those that were deleted are not counted, and go by themselves in a moment.
         return self._oldest(max(0, sum(counted[status] for status in ENDED) - self.max_jobs)).where(jobs.c.deleted_at.is_(None))
 
@@ -86,4 +86,4 @@ class Retention:
 
 def _remove(connection: Connection, doomed: list[str]) -> None:
     removed = connection.execute(delete(jobs).where(jobs.c.id.in_(doomed)).returning(jobs.c.status, jobs.c.type, jobs.c.deleted_at))
-    overview.note_removed(connection, [(row.status, row.type) for row in removed if row.deleted_at is None])
+    listing.note_removed(connection, [(row.status, row.type) for row in removed if row.deleted_at is None])

@@ -27,12 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import OperatorError, OutsideWorkspace, ProjectExists, StartFailed, TaskNotFound, TemplateNotCreatable
-from jobs.fence import ENTRY_POINT, Workspace
-from jobs.inputs import Inputs, refuse_unusable_text
-from jobs.model import JobType, Json, Submission
-from jobs.process import MARKER
-from jobs.tasks import Task, fill, load_tasks, placeholders
-from jobs.templates import TemplateCatalog, load_templates, part_name, playback
+from jobs.model import MARKER, JobType, Json, Submission
+from jobs.recipes.inputs import Inputs, refuse_unusable_text
+from jobs.recipes.tasks import Task, fill, load_tasks, placeholders
+from jobs.recipes.templates import TemplateCatalog, load_templates, part_name, playback
+from jobs.recipes.workspace import ENTRY_POINT, Workspace
 
 PLAYBACK = "playback.toml"
 CREATE_TIMEOUT = 600.0

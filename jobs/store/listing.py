@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from jobs.model import JobType, Status
-from jobs.schema import in_status, job_counts, job_labels, jobs
+from jobs.store.schema import in_status, job_counts, job_labels, jobs
 
 LAST_MS = (1 << 48) - 1
 SOME = 1000

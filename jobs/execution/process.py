@@ -24,12 +24,9 @@ from typing import Self
 
 import psutil
 
-from jobs.beneath import open_folder
 from jobs.errors import StartFailed
-from jobs.model import Stream
-
-MARKER = "RUNCAST_JOB"
-"""Environment variable that every process of a job carries; its value is `<job id>:<lease>`."""
+from jobs.model import MARKER, Stream
+from jobs.nofollow import open_folder
 
 COLUMNS, ROWS = 120, 40
 STRAYS_SECONDS = 5.0

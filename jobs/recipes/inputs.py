@@ -19,9 +19,9 @@ from urllib.parse import quote
 import jsonschema_rs
 
 from jobs.errors import Fault, InputsRejected
-from jobs.fence import Workspace
 from jobs.model import Json
-from jobs.tasks import Task, fill, is_path, may_begin_with_dash, placeholders, whole_placeholder
+from jobs.recipes.tasks import Task, fill, is_path, may_begin_with_dash, placeholders, whole_placeholder
+from jobs.recipes.workspace import Workspace
 
 _MAX_FAULTS = 20
 _Place = tuple[Any, ...]

@@ -14,12 +14,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, insert, select, update
 
 from jobs.clock import now_ms
-from jobs.database import Database
 from jobs.errors import LeaseLost
 from jobs.fault_points import reached
 from jobs.model import Json, Reason, Status, Submission
-from jobs.schema import in_status, jobs, workers
-from jobs.store import blocked, not_before, served_queues, transition
+from jobs.store.database import Database
+from jobs.store.jobs import blocked, not_before, served_queues, transition
+from jobs.store.schema import in_status, jobs, workers
 
 FORGOTTEN_MS = 24 * 3600 * 1000
 DETAIL_CHARACTERS = 4000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from jobs.leases import Lease
+from jobs.store.leases import Lease
 
 
 class Engine(Protocol):

@@ -16,10 +16,10 @@ from pathlib import Path
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from jobs.clock import now_ms
-from jobs.database import Database
 from jobs.errors import OperatorError, QuotaExceeded, TokenExists, TokenExpired, TokenNotFound, TokenProtected, Unauthenticated
 from jobs.model import HEADER_WORD, Caller, Scope
-from jobs.schema import tokens
+from jobs.store.database import Database
+from jobs.store.schema import tokens
 
 ADMIN = "admin"
 """The name of the data folder's own token."""
