@@ -63,7 +63,7 @@ PROBLEM_TYPES = frozenset(PREFIX + kind.name for kind in (*KINDS.values(), INTER
 
 
 def kind_of(error: Exception) -> Kind:
-    """The table's entry for the error's class, or for the nearest class above it; anything else is a fault of ours."""
+    """The table's entry for the error's class, or for the nearest class above it; anything else is an error of the server."""
     for parent in type(error).__mro__:
         if parent in KINDS:
             return KINDS[parent]
@@ -77,9 +77,9 @@ def problem(error: Exception) -> dict[str, Json]:
         logger.error("Unforeseen error.", exc_info=error)
         return _problem(kind, "Something went wrong in the server; its log says what.")
     answer = _problem(kind, str(error)[:4000])
-    if isinstance(error, RuncastError) and error.faults:
+    if isinstance(error, RuncastError) and error.violations:
         answer["errors"] = [
-            {"in": fault.location, "pointer": fault.pointer[:1000], "detail": fault.detail[:1000]} for fault in error.faults[:100]
+            {"in": one.location, "pointer": one.pointer[:1000], "detail": one.detail[:1000]} for one in error.violations[:100]
         ]
     return answer
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from jobs.clock import to_rfc3339
-from jobs.model import Caller, Job, JobEvent, Json, Status, Worker
+from jobs.model import Caller, Job, JobEvent, Json, Status, WorkerInfo
 from jobs.recipes.expand import JobTypeInfo
 from jobs.recipes.templates import Template, TemplateCatalog
 from jobs.service import LogPage, oldest_pending_seconds
@@ -131,7 +131,7 @@ def counts_json(counts: JobCounts) -> dict[str, Json]:
     }
 
 
-def worker_json(worker: Worker) -> dict[str, Json]:
+def worker_json(worker: WorkerInfo) -> dict[str, Json]:
     return {
         "id": worker.id,
         "host": worker.host,

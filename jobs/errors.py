@@ -51,7 +51,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Fault:
+class Violation:
     """One faulty place in an input.
 
     `location` is `body`, `query`, `path` or `header`; `pointer` is a JSON pointer from there, as a URI fragment (`#/params/app`).
@@ -65,13 +65,13 @@ class Fault:
 class RuncastError(Exception):
     """The root: a sentence for a person, and the faulty places where the input has them."""
 
-    def __init__(self, message: str, *, faults: Sequence[Fault] = ()) -> None:
+    def __init__(self, message: str, *, violations: Sequence[Violation] = ()) -> None:
         super().__init__(message)
-        self.faults = tuple(faults)
+        self.violations = tuple(violations)
 
 
-def _at(pointer: str, detail: str) -> tuple[Fault, ...]:
-    return (Fault("body", pointer, detail),)
+def _at(pointer: str, detail: str) -> tuple[Violation, ...]:
+    return (Violation("body", pointer, detail),)
 
 
 class NotFound(RuncastError):
@@ -86,26 +86,26 @@ class JobNotFound(NotFound):
 
 class ProjectNotFound(NotFound):
     def __init__(self, project: str, *, pointer: str = "#/params/project") -> None:
-        super().__init__(f"There is no project {project!r} in the workspace.", faults=_at(pointer, "no such project"))
+        super().__init__(f"There is no project {project!r} in the workspace.", violations=_at(pointer, "no such project"))
         self.project = project
 
 
 class TemplateNotFound(NotFound):
     def __init__(self, template: str, *, pointer: str | None = "#/params/template") -> None:
-        faults = _at(pointer, "no such template") if pointer else ()
-        super().__init__(f"There is no template {template!r} in the workspace.", faults=faults)
+        violations = _at(pointer, "no such template") if pointer else ()
+        super().__init__(f"There is no template {template!r} in the workspace.", violations=violations)
         self.template = template
 
 
 class AppNotFound(NotFound):
     def __init__(self, app: str, *, pointer: str = "#/params/app") -> None:
-        super().__init__(f"There is no application {app!r} in the project.", faults=_at(pointer, "no such application"))
+        super().__init__(f"There is no application {app!r} in the project.", violations=_at(pointer, "no such application"))
         self.app = app
 
 
 class TaskNotFound(NotFound):
     def __init__(self, task: str, *, pointer: str = "#/params/task") -> None:
-        super().__init__(f"This server has no task {task!r}.", faults=_at(pointer, "no such task"))
+        super().__init__(f"This server has no task {task!r}.", violations=_at(pointer, "no such task"))
         self.task = task
 
 
@@ -141,7 +141,7 @@ class IdempotencyConflict(Conflict):
 
 class ProjectExists(Conflict):
     def __init__(self, project: str, *, pointer: str = "#/params/name") -> None:
-        super().__init__(f"The workspace already has a project {project!r}.", faults=_at(pointer, "already exists"))
+        super().__init__(f"The workspace already has a project {project!r}.", violations=_at(pointer, "already exists"))
         self.project = project
 
 
@@ -149,7 +149,7 @@ class TemplateNotCreatable(Conflict):
     def __init__(self, template: str, *, pointer: str = "#/params/template") -> None:
         super().__init__(
             f"Template {template!r} is a part of other templates and cannot be created on its own.",
-            faults=_at(pointer, "not creatable on its own"),
+            violations=_at(pointer, "not creatable on its own"),
         )
         self.template = template
 
@@ -160,14 +160,14 @@ class InputsRejected(Conflict):
 
 class OutsideWorkspace(Conflict):
     def __init__(self, path: str, *, pointer: str | None = None) -> None:
-        faults = _at(pointer, "leaves the workspace") if pointer else ()
-        super().__init__(f"The path {path!r} leaves the workspace.", faults=faults)
+        violations = _at(pointer, "leaves the workspace") if pointer else ()
+        super().__init__(f"The path {path!r} leaves the workspace.", violations=violations)
         self.path = path
 
 
 class TokenExists(Conflict):
     def __init__(self, name: str) -> None:
-        super().__init__(f"There is a token {name!r} already.", faults=_at("#/name", "already exists"))
+        super().__init__(f"There is a token {name!r} already.", violations=_at("#/name", "already exists"))
         self.name = name
 
 
@@ -202,7 +202,7 @@ class RateLimited(TooMuch):
 
 
 class InvalidRequest(RuncastError):
-    """The request does not match the contract; `faults` says where."""
+    """The request does not match the contract; `violations` says where."""
 
 
 class AddressNotFound(InvalidRequest):

@@ -10,7 +10,7 @@ from jobs.errors import JobNotFound
 from jobs.store.logs import Logs, LogState
 
 
-class Following:
+class LogStates:
     def __init__(self, logs: Logs) -> None:
         self._logs = logs
         self._followed: Counter[str] = Counter()

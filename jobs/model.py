@@ -209,7 +209,7 @@ class LogChunk:
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerInfo:
     id: str
     host: str
     pid: int

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from jobs.clock import now_ms
 from jobs.errors import JobNotFound, TemplateNotFound, Unavailable
-from jobs.log_states import Following
-from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, Submission, Worker
+from jobs.log_states import LogStates
+from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, Submission, WorkerInfo
 from jobs.recipes.expand import JobTypeInfo, Recipes
 from jobs.recipes.templates import Template, TemplateCatalog
 from jobs.recipes.workspace import Workspace
@@ -72,7 +72,7 @@ class Service:
         self._max_pending = max_pending
         self._quotas = quotas
         self._newest = (-1, 0)
-        self._following = Following(logs)
+        self._log_states = LogStates(logs)
 
     # -- jobs -------------------------------------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Service:
         return self._submit(submission, caller=caller, idempotency=_idempotency(idempotency_key, body, caller))
 
     def retry(self, job_id: str, *, caller: Caller) -> Job:
-        job = self._store.retry(job_id)
+        job = self._store.get_ended(job_id)
         return self._submit(Submission.from_json(job.submission), caller=caller, retry_of=job.id).job
 
     def _submit(
@@ -175,11 +175,11 @@ class Service:
 
     def _follow(self, job_id: str, seq: int, stream: Stream | None) -> Iterator[bytes]:
         looked: float | None = None
-        with self._following.job(job_id):
+        with self._log_states.job(job_id):
             while True:
                 version = self._changes.version
                 try:
-                    state = self._following.state(job_id, version=version)
+                    state = self._log_states.state(job_id, version=version)
                 except JobNotFound:  # removed while it was read
                     return
                 seq = yield from self._stored(job_id, seq, stream, until=state)
@@ -214,7 +214,7 @@ class Service:
     def counts(self) -> JobCounts:
         return self._store.counts()
 
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[WorkerInfo]:
         return self._store.workers()
 
     def check_ready(self) -> None:

@@ -24,7 +24,7 @@ def require(caller: Caller, scope: Scope) -> None:
         raise Forbidden(f"This call needs the scope {scope.value}.")
 
 
-class Door:
+class Authenticator:
     """Lets in whoever has a token, as often as a token may call, and keeps those out who try one after another.
 
     An address that sent too many wrong tokens is let in with one only that was good shortly before: behind a proxy, where all have one
@@ -59,7 +59,7 @@ class Door:
             raise
 
 
-class Gate:
+class HostCheck:
     """Lets in what is addressed to a host that we are, and comes from no page or from one that may call us.
 
     The first keeps foreign pages from reaching us through a name of their own (DNS rebinding), the second those that call us by ours.
@@ -70,7 +70,7 @@ class Gate:
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
     @classmethod
-    def of(cls, settings: Settings) -> Gate:
+    def of(cls, settings: Settings) -> HostCheck:
         return cls(hosts=(*LOOPBACK, settings.host, *settings.allow_host), origins=settings.allow_origin)
 
     def check(self, *, host: str | None, origin: str | None) -> None:

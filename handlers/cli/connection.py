@@ -82,8 +82,8 @@ def tell(problem: Mapping[str, Json]) -> None:
 
     title, detail = problem.get("title") or "Refused", problem.get("detail")
     complain(f"{title}: {detail}" if detail else title)
-    for fault in problem.get("errors") or []:
-        click.echo(shown(f"  {fault['in']} {fault['pointer']}: {fault['detail']}"), err=True)
+    for violation in problem.get("errors") or []:
+        click.echo(shown(f"  {violation['in']} {violation['pointer']}: {violation['detail']}"), err=True)
 
 
 def client_command(command: Command) -> Command:

@@ -122,12 +122,12 @@ def worker(**given: Any) -> int:
     settings = settings_from(given, leave_out=NOT_FOR_WORKERS)
     from jobs.bootstrap import prepare
     from jobs.execution.worker import run
-    from jobs.execution.worker_lock import hold_worker
+    from jobs.execution.worker_lock import lock_worker
     from jobs.logging_setup import log_to_stderr
 
     log_to_stderr()
     prepare(settings)
-    with hold_worker(settings.data_dir, settings.worker_id):
+    with lock_worker(settings.data_dir, settings.worker_id):
         return run(settings)
 
 

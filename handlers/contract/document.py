@@ -19,7 +19,7 @@ import yaml
 from jsonschema_rs import Draft202012Validator, ReferencingError, Registry, ValidationError
 
 from handlers.contract.wording import Checker, ChoiceChecker, not_json
-from jobs.errors import Fault, RuncastError
+from jobs.errors import RuncastError, Violation
 from jobs.model import Json
 
 OPENAPI = "openapi/jobs.yaml"
@@ -102,7 +102,7 @@ class _Source:
 
 @contextmanager
 def _no_contract() -> Iterator[None]:
-    """What stands where something else was to be is a fault of the contract, though its place is not known here. Raises ContractError."""
+    """Turns whatever a malformed document makes the reader raise into a ContractError, although its place is not known here."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
@@ -141,43 +141,45 @@ class Contract:
 
     # What clients send
 
-    def body_faults(self, operation_id: str, body: Json) -> list[Fault]:
+    def body_violations(self, operation_id: str, body: Json) -> list[Violation]:
         """The faulty places of a parsed JSON body; none for an operation that takes no body."""
         checker = self._bodies.get(operation_id)
-        return _client_faults(checker, body) if checker else []
+        return _client_violations(checker, body) if checker else []
 
-    def parameter_faults(self, operation_id: str, location: str, name: str, value: Json) -> list[Fault]:
-        """What is wrong with a parameter's value, which is already of its type: a string that should have been a number is a fault.
+    def parameter_violations(self, operation_id: str, location: str, name: str, value: Json) -> list[Violation]:
+        """What is wrong with a parameter's value, which is already of its type: a string that should have been a number is a violation.
 
         The pointer is the parameter's name.
         """
         checker = self._parameters.get((operation_id, location, name.lower() if location == "header" else name))
         if checker is None:
-            return [Fault(location, name, "is not known here")]
-        return [Fault(location, name, place.detail) for place in checker(value)]
+            return [Violation(location, name, "is not known here")]
+        return [Violation(location, name, place.detail) for place in checker(value)]
 
-    def message_faults(self, event: str, payload: Json) -> list[Fault]:
+    def message_violations(self, event: str, payload: Json) -> list[Violation]:
         """The faulty places of what a client sent with an event; for `connect` the payload is `auth`."""
         if event not in self.events_in:
-            return [Fault("body", "#", f"there is no event {json.dumps(event[:100])}")]
+            return [Violation("body", "#", f"there is no event {json.dumps(event[:100])}")]
         checker = self._messages[event]
-        return _client_faults(checker, payload) if checker else []
+        return _client_violations(checker, payload) if checker else []
 
     # What the server sends
 
-    def event_faults(self, event: str, payload: Json) -> list[str]:
+    def event_violations(self, event: str, payload: Json) -> list[str]:
         """What is wrong with an event for a client."""
         if event not in self.events_out:
             return [f"there is no event {event!r} from server to client"]
         return _lines(self._messages[event], payload)
 
-    def ack_faults(self, event: str, payload: Json) -> list[str]:
+    def ack_violations(self, event: str, payload: Json) -> list[str]:
         """What is wrong with the acknowledgement of an event; for `connect`, with the refusal."""
         if event not in self._replies:
             return [f"the event {event!r} has no acknowledgement"]
         return _lines(self._replies[event], payload)
 
-    def answer_faults(self, operation_id: str, status: int, content_type: str | None, headers: Mapping[str, str], body: bytes) -> list[str]:
+    def answer_violations(
+        self, operation_id: str, status: int, content_type: str | None, headers: Mapping[str, str], body: bytes
+    ) -> list[str]:
         """What is wrong with an HTTP answer: its status, media type, headers or JSON body. Raises KeyError for an unknown operation."""
         operation = self.operations[operation_id]
         responses = self._http.at("paths", operation.path, operation.method, "responses")
@@ -186,9 +188,9 @@ class Contract:
         if name == "default" and (status < 400 or name not in responses.node):
             return [f"status {status} is not documented"]
         response = self._http.down(responses, name)
-        return [*self._header_faults(response, headers), *self._content_faults(response, content_type, body)]
+        return [*self._header_violations(response, headers), *self._content_violations(response, content_type, body)]
 
-    def _header_faults(self, response: _Place, headers: Mapping[str, str]) -> Iterator[str]:
+    def _header_violations(self, response: _Place, headers: Mapping[str, str]) -> Iterator[str]:
         given = {name.lower(): value for name, value in headers.items()}
         for name in response.node.get("headers", {}):
             header = self._http.down(response, "headers", name)
@@ -202,7 +204,7 @@ class Contract:
                 value = int(value)
             yield from (f"the header {name}: {place.detail}" for place in self._checker(schema)(value))
 
-    def _content_faults(self, response: _Place, content_type: str | None, body: bytes) -> Iterator[str]:
+    def _content_violations(self, response: _Place, content_type: str | None, body: bytes) -> Iterator[str]:
         content = response.node.get("content", {})
         media_type = (content_type or "").partition(";")[0].strip().lower()
         if not content:
@@ -409,10 +411,10 @@ def _with_references(node: Any, old: str, new: str) -> Any:
     return [_with_references(value, old, new) for value in node] if isinstance(node, list) else node
 
 
-def _client_faults(checker: Checker | ChoiceChecker, value: Json) -> list[Fault]:
+def _client_violations(checker: Checker | ChoiceChecker, value: Json) -> list[Violation]:
     if reason := not_json(value):
-        return [Fault("body", "#", reason)]
-    return [Fault("body", place.pointer, place.detail) for place in checker(value)]
+        return [Violation("body", "#", reason)]
+    return [Violation("body", place.pointer, place.detail) for place in checker(value)]
 
 
 def _lines(checker: Checker | None, value: Json) -> list[str]:

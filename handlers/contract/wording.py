@@ -54,7 +54,7 @@ class Checker:
 
 
 class ChoiceChecker:
-    """Checks values against the one of several schemas that a field of theirs names, so that the faults are those of what was meant."""
+    """Checks values against the one of several schemas that a field of theirs names, so that the violations are those of what was meant."""
 
     def __init__(self, field: str, choices: Mapping[str, Checker]) -> None:
         self._field = field
@@ -116,7 +116,7 @@ def _places(error: ValidationError) -> Iterator[Place]:
 
 
 def _closest(error: ValidationError, branches: Sequence[Sequence[ValidationError]]) -> Iterator[Place]:
-    """The faults of the branch that the value comes closest to; when it comes close to none, what they ask for."""
+    """The violations of the branch that the value comes closest to; when it comes close to none, what they ask for."""
     depth = len(error.instance_path)
     missing = [[e.kind.as_dict()["property"] for e in branch if e.kind.name == "required"] for branch in branches]
     if branches and all(len(branch) == len(names) == 1 for branch, names in zip(branches, missing, strict=True)):
@@ -129,7 +129,7 @@ def _closest(error: ValidationError, branches: Sequence[Sequence[ValidationError
 
 
 def _misfit(branch: Sequence[ValidationError], *, depth: int) -> tuple[int, int, int]:
-    """How unlike the form is: another type altogether, then fields that are missing or unknown, then the faults in all."""
+    """How unlike the form is: another type altogether, then fields that are missing or unknown, then the violations in all."""
     here = [error.kind for error in branch if len(error.instance_path) == depth]
     other_type = sum(kind.name == "type" for kind in here)
     fields = sum(len(kind.as_dict()["unexpected"]) if kind.name == "additionalProperties" else kind.name == "required" for kind in here)

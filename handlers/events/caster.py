@@ -58,7 +58,7 @@ class Packet(Protocol):
 Encode = Callable[[str, Json], Packet]
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     """One client's connection."""
 
     def send(self, packet: Packet) -> None:
@@ -96,7 +96,7 @@ class Caster:
         self.statuses = Statuses(self)
         self.progresses = Progresses()
 
-    def connect(self, sid: str, wire: Wire) -> None:
+    def connect(self, sid: str, wire: Transport) -> None:
         self._clients[sid] = Client(self, wire)
 
     def disconnect(self, sid: str) -> None:
@@ -467,7 +467,7 @@ class Subscription:
 class Client:
     """One connected client: what it watches, and the greenlet that sends to it."""
 
-    def __init__(self, caster: Caster, wire: Wire) -> None:
+    def __init__(self, caster: Caster, wire: Transport) -> None:
         self._caster = caster
         self._wire = wire
         self._jobs: dict[str, Subscription] = {}

@@ -27,7 +27,7 @@ def passed(packet: str) -> str:
     return packet if packet[:1] in FROM_CLIENTS or packet == PROBE else MALFORMED
 
 
-class Polls:
+class PostedPackets:
     """Around the application: looks through what long-polling clients post to `path`."""
 
     def __init__(self, inner: Wsgi, *, path: str, most: int, refuse: Refuse) -> None:

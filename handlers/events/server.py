@@ -14,7 +14,15 @@ from flask_socketio import ConnectionRefusedError, SocketIO
 from handlers.access.audit import Audit
 from handlers.contract.document import Contract
 from handlers.events.caster import Gone, Packet
-from handlers.events.socketio_patches import ClientPacket, ClientWebSocket, EncodedPacket, OnceConnected, Outbox, Strangers, end_socket
+from handlers.events.socketio_patches import (
+    ClientPacket,
+    ClientWebSocket,
+    ConnectHandler,
+    EncodedPacket,
+    Outbox,
+    UnauthenticatedConnections,
+    end_socket,
+)
 from handlers.events.sockets import Refused, Sockets, payload_of
 from handlers.problems import PREFIX
 from handlers.web.body_timeout import BODY_BYTES
@@ -23,7 +31,7 @@ from jobs.model import Json
 
 socket_logger = logging.getLogger("runcast.socketio")
 socket_logger.setLevel(logging.ERROR)  # below, the libraries tell of every packet
-# Only what went wrong in here; for the faults of clients, which they are told, the libraries use the same level.
+# Only errors of the server. The libraries log the mistakes of clients, who are told of them, at the same level.
 socket_logger.addFilter(lambda record: record.msg == "message handler error")
 
 UNREAD_ANSWERS = 5000
@@ -37,14 +45,14 @@ def make_encode(contract: Contract | None) -> Callable[[str, Json], Packet]:
     """With a contract, every event is held against it before it is sent."""
 
     def encode(event: str, payload: Json) -> Packet:
-        if contract is not None and (faults := contract.event_faults(event, payload)):
-            raise RuntimeError(f"The event {event} breaks the contract: {'; '.join(faults)}")
+        if contract is not None and (violations := contract.event_violations(event, payload)):
+            raise RuntimeError(f"The event {event} breaks the contract: {'; '.join(violations)}")
         return EncodedPacket(event, payload)
 
     return encode
 
 
-class SocketWire:
+class SocketTransport:
     """One client's connection, as the caster uses it."""
 
     def __init__(self, server: Any, sid: str) -> None:
@@ -103,8 +111,8 @@ def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit, *, silent_seco
         engineio_logger=socket_logger,
     )
     server = socketio.server
-    server._handle_connect = OnceConnected(server)
-    strangers = Strangers(server, seconds=min(STRANGER_SECONDS, silent_seconds))
+    server._handle_connect = ConnectHandler(server)
+    strangers = UnauthenticatedConnections(server, seconds=min(STRANGER_SECONDS, silent_seconds))
     server.eio.on("connect", strangers.come)
 
     def ended(engine_sid: str, reason: str) -> None:
@@ -126,7 +134,7 @@ def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit, *, silent_seco
             audit.refused("connect", address=address(), outcome=str(refused.problem["type"]).removeprefix(PREFIX))
             raise ConnectionRefusedError(str(refused), refused.problem) from None
         sid = flask.request.sid  # type: ignore[attr-defined]
-        sockets.connected(sid, caller, SocketWire(server, sid))
+        sockets.connected(sid, caller, SocketTransport(server, sid))
 
     def disconnect(*_reason: Any) -> None:
         sockets.disconnected(flask.request.sid)  # type: ignore[attr-defined]

@@ -124,7 +124,7 @@ class Outbox(JoinableQueue[Any]):
         return super().get(block, timeout)
 
 
-class Strangers:
+class UnauthenticatedConnections:
     """Ends connections on which nobody is let in: who never asks for it, was refused, or has left. The libraries would keep them as long
     as pings are answered."""
 
@@ -171,7 +171,7 @@ def end_socket(server: Any, socket: Any) -> None:
     socket.close(wait=False, reason=server.eio.reason.SERVER_DISCONNECT)
 
 
-class OnceConnected:
+class ConnectHandler:
     """What a client's `connect` leads to, in place of python-socketio 5.18, which answers a second one, and one to another namespace,
     with a text that the contract does not have."""
 

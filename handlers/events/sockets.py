@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from handlers.access.auth import Door, require
+from handlers.access.auth import Authenticator, require
 from handlers.contract.document import Contract
-from handlers.events.caster import Caster, Gone, Wire
+from handlers.events.caster import Caster, Gone, Transport
 from handlers.events.sessions import Sessions
 from handlers.problems import problem
 from handlers.representations import job_json
@@ -33,7 +33,7 @@ class Refused(Exception):
 class Sockets:
     """One method an event. What breaks the contract is answered with a problem, and never closes the connection."""
 
-    def __init__(self, contract: Contract, caster: Caster, door: Door) -> None:
+    def __init__(self, contract: Contract, caster: Caster, door: Authenticator) -> None:
         self._contract = contract
         self._caster = caster
         self._door = door
@@ -42,8 +42,8 @@ class Sockets:
     def connect(self, auth: Json, *, address: str) -> Caller:
         """Raises Refused."""
         try:
-            if auth is not None and (faults := self._contract.message_faults("connect", auth)):
-                raise InvalidRequest("What was sent with connect does not match the contract.", faults=faults)
+            if auth is not None and (violations := self._contract.message_violations("connect", auth)):
+                raise InvalidRequest("What was sent with connect does not match the contract.", violations=violations)
             caller = self._door.open(auth and auth.get("token"), address=address)
             self._door.count(caller)
             require(caller, Scope.READ)
@@ -51,7 +51,7 @@ class Sockets:
         except RuncastError as error:
             raise Refused(problem(error)) from error
 
-    def connected(self, sid: str, caller: Caller, wire: Wire) -> None:
+    def connected(self, sid: str, caller: Caller, wire: Transport) -> None:
         self._caster.connect(sid, wire)
         self._sessions.open(sid, caller)
 
@@ -92,8 +92,8 @@ class Sockets:
     def _acknowledge(self, sid: str, event: str, payload: Json, work: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         try:
             self._count(sid)
-            if faults := self._contract.message_faults(event, payload):
-                raise InvalidRequest(f"What was sent with {event} does not match the contract.", faults=faults)
+            if violations := self._contract.message_violations(event, payload):
+                raise InvalidRequest(f"What was sent with {event} does not match the contract.", violations=violations)
             return work()
         except InvalidRequest as error:
             self._complain(sid, error)

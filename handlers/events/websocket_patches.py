@@ -20,7 +20,7 @@ SILENT = "runcast.silent_seconds"
 """A connection that neither takes nor gives anything for so long is closed; Socket.IO's pings come more often."""
 
 
-class WholeSends:
+class SendAllLayer:
     """Gives WebSockets a socket whose `send` sends everything.
 
     simple-websocket 1.1 calls `send` once and ignores how much was sent, which cuts frames for a client that reads slowly; and it
@@ -34,13 +34,13 @@ class WholeSends:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if "gunicorn.socket" in environ:
-            environ["gunicorn.socket"] = WholeSocket(environ["gunicorn.socket"])
+            environ["gunicorn.socket"] = SendAllSocket(environ["gunicorn.socket"])
         environ[SILENT] = self._silent_seconds
         environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
         return self._inner(environ, start_response)
 
 
-class WholeSocket:
+class SendAllSocket:
     def __init__(self, socket: Any) -> None:
         self._socket = socket
         self._lock = RLock()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from handlers.representations import Answer, job_json
 from jobs.clock import from_rfc3339
-from jobs.errors import Fault, InvalidRequest
+from jobs.errors import InvalidRequest, Violation
 from jobs.model import Caller, Job, Json
 from jobs.service import Service
 from jobs.store.listing import JobFilter
@@ -70,5 +70,5 @@ def _moment(name: str, text: str | None) -> int | None:
     try:
         return None if text is None else from_rfc3339(text)
     except ValueError:
-        fault = Fault("query", name, "not a time of this calendar")
-        raise InvalidRequest(f"{name} is not a time of this calendar.", faults=[fault]) from None
+        violation = Violation("query", name, "not a time of this calendar")
+        raise InvalidRequest(f"{name} is not a time of this calendar.", violations=[violation]) from None

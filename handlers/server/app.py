@@ -4,19 +4,19 @@ functions."""
 from __future__ import annotations
 
 from handlers.access.audit import Audit
-from handlers.access.auth import Door, Gate
+from handlers.access.auth import Authenticator, HostCheck
 from handlers.access.rates import Rate
 from handlers.contract.document import Contract
 from handlers.events.caster import Caster
-from handlers.events.packets import Polls
+from handlers.events.packets import PostedPackets
 from handlers.events.server import add_sockets, make_encode
 from handlers.events.sockets import Sockets
-from handlers.events.websocket_patches import WholeSends
+from handlers.events.websocket_patches import SendAllLayer
 from handlers.server.agreement import check_agreement
-from handlers.server.gevent_store import GreenChanges, GreenDatabase
+from handlers.server.gevent_store import GeventChanges, GeventDatabase
 from handlers.web.application import add_audit, add_headers, add_metrics, make_web
-from handlers.web.body_timeout import BODY_BYTES, PatientBodies
-from handlers.web.gateway import GateKeeper, Hardened, refuse
+from handlers.web.body_timeout import BODY_BYTES, TimedBodies
+from handlers.web.gateway import HostCheckLayer, SecurityHeaders, refuse
 from handlers.web.metrics import Metrics
 from handlers.web.wsgi import Wsgi
 from jobs.bootstrap import make_service
@@ -33,18 +33,20 @@ def create_app(settings: Settings) -> Wsgi:
     contract = Contract.load()
     check_agreement(contract)
     feed = open_feed(settings.url)
-    database = GreenDatabase(settings.url, doubt=feed.doubt)
-    changes = GreenChanges(feed)
+    database = GeventDatabase(settings.url, doubt=feed.doubt)
+    changes = GeventChanges(feed)
     service = make_service(settings, database=database, changes=changes)
     caster = Caster(Store(database), Logs(database), changes, make_encode(contract if settings.validate_events else None))
-    gate = Gate.of(settings)
-    door = Door(service.tokens, calls=Rate(settings.rate_limit), failures=Rate(settings.failure_limit))
+    gate = HostCheck.of(settings)
+    door = Authenticator(service.tokens, calls=Rate(settings.rate_limit), failures=Rate(settings.failure_limit))
     audit = Audit()
     web = make_web(contract, service, door, validate_answers=settings.validate_answers)
     add_metrics(web, Metrics(service, clients=lambda: caster.client_count), door)
     add_headers(web, gate)
     add_audit(web, contract, audit)
     add_sockets(web, Sockets(contract, caster, door), audit, silent_seconds=settings.silent_seconds)
-    polls = Polls(WholeSends(web.wsgi_app, silent_seconds=settings.silent_seconds), path=EVENTS_PATH, most=BODY_BYTES, refuse=refuse)
-    bodies = PatientBodies(polls, seconds=settings.body_seconds, refuse=refuse)
-    return Hardened(GateKeeper(bodies, gate))
+    polls = PostedPackets(
+        SendAllLayer(web.wsgi_app, silent_seconds=settings.silent_seconds), path=EVENTS_PATH, most=BODY_BYTES, refuse=refuse
+    )
+    bodies = TimedBodies(polls, seconds=settings.body_seconds, refuse=refuse)
+    return SecurityHeaders(HostCheckLayer(bodies, gate))

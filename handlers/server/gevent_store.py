@@ -40,7 +40,7 @@ class Outcome:
             result.set_exception(self.error)
 
 
-class GreenDatabase(Database):
+class GeventDatabase(Database):
     """To be used from the loop only. `doubt` is called when the store was in trouble."""
 
     def __init__(self, url: str, *, doubt: Callable[[], None]) -> None:
@@ -83,7 +83,7 @@ def _write_together(database: Database, works: list[Work[Any]]) -> list[Outcome]
     """All in one transaction; one that raises makes each go alone, so that it undoes nothing but itself."""
     try:
         values = database.write(lambda connection: [work(connection) for work in works])
-    except Unavailable as error:  # it is not the fault of one of them, and each alone would have to wait as long
+    except Unavailable as error:  # none of them caused it, and each alone would wait as long
         return [Outcome(error=error) for _ in works]
     except Exception as error:
         return [_write_alone(database, work) for work in works] if len(works) > 1 else [Outcome(error=error)]
@@ -97,7 +97,7 @@ def _write_alone(database: Database, work: Work[Any]) -> Outcome:
         return Outcome(error=error)
 
 
-class GreenChanges:
+class GeventChanges:
     """Counts the store's changes; looks only while somebody waits for one."""
 
     def __init__(self, feed: Feed) -> None:

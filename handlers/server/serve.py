@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from jobs.errors import OperatorError, RuncastError
 from jobs.execution.signals import FORCE_SIGNAL, OURS, REPEAT_SECONDS
-from jobs.execution.worker_lock import hold_worker
+from jobs.execution.worker_lock import lock_worker
 from jobs.logging_setup import log_to_stderr
 from jobs.settings import Settings
 
@@ -43,7 +43,7 @@ def serve(settings: Settings) -> int:
     log_to_stderr()
     with listen(settings) as listener, closing(Fork(_prepare, _provide_tokens, settings=settings)) as fork:
         fork.do_next()
-        with nullcontext() if settings.no_worker else hold_worker(settings.data_dir, settings.worker_id):
+        with nullcontext() if settings.no_worker else lock_worker(settings.data_dir, settings.worker_id):
             # Not before, for it replaces the token of a server that serves this folder already.
             fork.do_next()
             fork.close()

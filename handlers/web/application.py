@@ -22,7 +22,7 @@ from werkzeug.exceptions import HTTPException
 
 import handlers
 from handlers.access.audit import Audit
-from handlers.access.auth import ANY, MISSING, Door, Gate
+from handlers.access.auth import ANY, MISSING, Authenticator, HostCheck
 from handlers.contract.document import Contract
 from handlers.problems import PREFIX, headers, kind_of, problem
 from handlers.representations import Address, Answer, to_json
@@ -31,7 +31,7 @@ from handlers.web.body_timeout import BODY_BYTES
 from handlers.web.metrics import MEDIA_TYPE, Metrics
 from handlers.web.request import address, admit, operation_id
 from handlers.web.static_files import add_pages, serve_file
-from handlers.web.validation import answer_faults, body_validator, parameter_validator, too_large, unknown_in_query
+from handlers.web.validation import answer_violations, body_validator, parameter_validator, too_large, unknown_in_query
 from handlers.web.wsgi import has_left
 from jobs import errors
 from jobs.errors import InvalidRequest, RuncastError
@@ -46,7 +46,7 @@ BASE_PATH = "/api"
 IDS = re.compile(r"\{(job_id|token_id)\}")
 
 
-def make_web(contract: Contract, service: Service, door: Door, *, validate_answers: bool) -> flask.Flask:
+def make_web(contract: Contract, service: Service, door: Authenticator, *, validate_answers: bool) -> flask.Flask:
     """The Flask application, routed by the contract."""
 
     class Application(connexion.FlaskApp):  # type: ignore[misc]
@@ -98,9 +98,9 @@ class HandlerResolver(Resolver):  # type: ignore[misc]
         offered = list(answers.get("200", {}).get("content", ()))
 
         def handle(**arguments: Any) -> flask.Response:
-            if operation.scope is not None and not operation.takes_parameters and (faults := list(unknown_in_query(known=frozenset()))):
+            if operation.scope is not None and not operation.takes_parameters and (violations := list(unknown_in_query(known=frozenset()))):
                 # Connexion validates parameters only where there are some. Pages and health checks may be asked for with anything.
-                raise InvalidRequest("The parameters do not match the contract.", faults=faults)
+                raise InvalidRequest("The parameters do not match the contract.", violations=violations)
             given = {name: value for name, value in arguments.items() if name in wanted}
             given |= {argument: value for name, argument in header_arguments if (value := flask.request.headers.get(name)) is not None}
             if "caller" in wanted:
@@ -182,7 +182,7 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class Security(FlaskSecurityHandlerFactory):  # type: ignore[misc]
     """Who calls, and whether the call is in the scope of the token."""
 
-    def __init__(self, pass_context_arg_name: str | None, contract: Contract, door: Door) -> None:
+    def __init__(self, pass_context_arg_name: str | None, contract: Contract, door: Authenticator) -> None:
         super().__init__(pass_context_arg_name)
         self._contract = contract
         self._door = door
@@ -226,13 +226,13 @@ def to_core_error(error: Exception) -> Exception:
 
 
 def validated(contract: Contract, response: flask.Response) -> flask.Response:
-    """The answer, or a fault of ours if the contract does not have it."""
-    if faults := answer_faults(contract, response):
-        return answer_error(RuntimeError(f"The answer to {operation_id()} breaks the contract: {'; '.join(faults)}"))
+    """The answer, or an error of the server if it breaks the contract."""
+    if violations := answer_violations(contract, response):
+        return answer_error(RuntimeError(f"The answer to {operation_id()} breaks the contract: {'; '.join(violations)}"))
     return response
 
 
-def add_metrics(web: flask.Flask, metrics: Metrics, door: Door) -> None:
+def add_metrics(web: flask.Flask, metrics: Metrics, door: Authenticator) -> None:
     def get_metrics() -> flask.Response:
         kind, _, token = flask.request.headers.get("Authorization", "").partition(" ")
         admit(door, token.strip() if kind.lower() == "bearer" else None, Scope.READ)
@@ -241,7 +241,7 @@ def add_metrics(web: flask.Flask, metrics: Metrics, door: Door) -> None:
     web.add_url_rule("/metrics", "metrics", get_metrics)
 
 
-def add_headers(web: flask.Flask, gate: Gate) -> None:
+def add_headers(web: flask.Flask, gate: HostCheck) -> None:
     """Leave for the pages that the operator named to read every answer."""
 
     def add(response: flask.Response) -> flask.Response:

@@ -18,7 +18,7 @@ BODY_BYTES = 1 << 20
 """No body may be larger, nor what a client sends as one event."""
 
 
-class PatientBodies:
+class TimedBodies:
     """Gives every request a body that raises TooSlow when it has not come within `seconds`, and InvalidRequest when it is none; that is
     answered here, whoever read it.
 
@@ -31,14 +31,14 @@ class PatientBodies:
         self._refuse = refuse
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        environ["wsgi.input"] = PatientBody(environ["wsgi.input"], environ.get("gunicorn.socket"), seconds=self._seconds)
+        environ["wsgi.input"] = TimedBody(environ["wsgi.input"], environ.get("gunicorn.socket"), seconds=self._seconds)
         try:
             return self._inner(environ, start_response)
         except InvalidRequest as error:
             return self._refuse(error, start_response)
 
 
-class PatientBody:
+class TimedBody:
     """The time runs from the first read."""
 
     def __init__(self, body: Any, socket: Any, *, seconds: float) -> None:

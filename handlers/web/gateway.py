@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
-from handlers.access.auth import Gate
+from handlers.access.auth import HostCheck
 from handlers.problems import INTERNAL, PREFIX, kind_of, problem
 from handlers.representations import to_json
 from handlers.web.wsgi import Wsgi
@@ -32,10 +32,10 @@ HARDENING = {
 """What every answer carries unless it says otherwise: also a refusal at the gate, and what the library tells Socket.IO clients."""
 
 
-class GateKeeper:
+class HostCheckLayer:
     """Stands before HTTP and Socket.IO alike."""
 
-    def __init__(self, inner: Wsgi, gate: Gate) -> None:
+    def __init__(self, inner: Wsgi, gate: HostCheck) -> None:
         self._inner = inner
         self._gate = gate
 
@@ -47,7 +47,7 @@ class GateKeeper:
         return self._inner(environ, start_response)
 
 
-class Hardened:
+class SecurityHeaders:
     """Adds what every answer carries."""
 
     def __init__(self, inner: Wsgi) -> None:

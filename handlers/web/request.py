@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import flask
 
-from handlers.access.auth import Door, require
+from handlers.access.auth import Authenticator, require
 from jobs.model import Caller, Scope
 
 
@@ -19,7 +19,7 @@ def address() -> str:
     return flask.request.remote_addr or "unknown"
 
 
-def admit(door: Door, token: str | None, scope: Scope | None) -> Caller:
+def admit(door: Authenticator, token: str | None, scope: Scope | None) -> Caller:
     """Lets the client of this request in; without a scope any token will do. Raises Unauthenticated, RateLimited and Forbidden."""
     caller = flask.g.caller = door.open(token, address=address())
     door.count(caller)

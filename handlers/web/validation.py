@@ -1,4 +1,4 @@
-"""Holds requests, and in tests answers, against the contract, in place of Connexion's own validators: every fault, and where it is."""
+"""Validates requests, and in tests answers, in place of Connexion's own validators, which report only the first violation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from handlers.contract.document import Contract
 from handlers.web.body_timeout import BODY_BYTES
 from handlers.web.request import operation_id
 from jobs import errors
-from jobs.errors import Fault, InvalidRequest
+from jobs.errors import InvalidRequest, Violation
 
 
 def body_validator(contract: Contract) -> Callable[..., Callable[..., Any]]:
@@ -40,16 +40,16 @@ def check_body(contract: Contract, request: Any) -> None:
         raise errors.UnsupportedMediaType("Send the body as application/json.")
     if not request.body:
         if operation.body_required:
-            raise InvalidRequest("The request has no body.", faults=[Fault("body", "#", "is missing")])
+            raise InvalidRequest("The request has no body.", violations=[Violation("body", "#", "is missing")])
         return
     if flask.request.content_length is None and len(request.body) >= BODY_BYTES:
         raise too_large()  # cut off there, without a word
     try:
         body = flask.request.get_json()
     except (HTTPException, RecursionError, ValueError) as error:
-        raise InvalidRequest("The body is not JSON.", faults=[Fault("body", "#", "is not JSON")]) from error
-    if faults := contract.body_faults(operation.operation_id, body):
-        raise InvalidRequest("The body does not match the contract.", faults=faults)
+        raise InvalidRequest("The body is not JSON.", violations=[Violation("body", "#", "is not JSON")]) from error
+    if violations := contract.body_violations(operation.operation_id, body):
+        raise InvalidRequest("The body does not match the contract.", violations=violations)
 
 
 def _has_body() -> bool:
@@ -62,50 +62,50 @@ def too_large() -> errors.TooLarge:
 
 def parameter_validator(contract: Contract) -> type:
     class Validator(ParameterValidator):  # type: ignore[misc]
-        """Collects every fault instead of the first, and says where it is."""
+        """Collects every violation, with its place, instead of the first."""
 
         def __call__(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
             def check(request: Any) -> Any:
-                if faults := list(self.faults(request)):
-                    raise InvalidRequest("The parameters do not match the contract.", faults=faults)
+                if violations := list(self.violations(request)):
+                    raise InvalidRequest("The parameters do not match the contract.", violations=violations)
                 return function(request)
 
             return check
 
-        def faults(self, request: Any) -> Iterator[Fault]:
+        def violations(self, request: Any) -> Iterator[Violation]:
             yield from unknown_in_query(known={parameter["name"] for parameter in self.parameters.get("query", [])})
             for parameter in self.parameters.get("query", []):
                 if parameter["schema"].get("type") != "array" and len(flask.request.args.getlist(parameter["name"])) > 1:
-                    yield Fault("query", parameter["name"], "is given more than once")
+                    yield Violation("query", parameter["name"], "is given more than once")
             values = {"query": request.query, "path": request.path_params, "header": request.headers}
             for location, given in values.items():
                 for parameter in self.parameters.get(location, []):
                     yield from self.check_one(location, parameter, given.get(parameter["name"]))
 
-        def check_one(self, location: str, parameter: Mapping[str, Any], value: Any) -> Iterator[Fault]:
+        def check_one(self, location: str, parameter: Mapping[str, Any], value: Any) -> Iterator[Violation]:
             name = parameter["name"]
             if value is None:
                 return
             try:
                 value = coerce_type(parameter, str(value) if location == "path" else value, location, name)
             except TypeValidationError:
-                yield Fault(location, name, f"is not of type {parameter['schema'].get('type')}")
+                yield Violation(location, name, f"is not of type {parameter['schema'].get('type')}")
                 return
-            yield from contract.parameter_faults(operation_id(), location, name, value)
+            yield from contract.parameter_violations(operation_id(), location, name, value)
 
     return Validator
 
 
-def unknown_in_query(*, known: AbstractSet[str]) -> Iterator[Fault]:
+def unknown_in_query(*, known: AbstractSet[str]) -> Iterator[Violation]:
     for name in sorted(set(flask.request.args) - known):
-        yield Fault("query", name[:1000], "is not known here")
+        yield Violation("query", name[:1000], "is not known here")
 
 
-def answer_faults(contract: Contract, response: flask.Response) -> list[str]:
+def answer_violations(contract: Contract, response: flask.Response) -> list[str]:
     """How an answer differs from what the contract says of the operation that it is of."""
     operation = operation_id()
     if operation not in contract.operations or flask.request.method in ("HEAD", "OPTIONS"):
         return []
     streamed = response.direct_passthrough or response.is_streamed
     body = b"" if streamed else response.get_data()
-    return contract.answer_faults(operation, response.status_code, response.content_type, dict(response.headers), body)
+    return contract.answer_violations(operation, response.status_code, response.content_type, dict(response.headers), body)

@@ -24,12 +24,12 @@ from jobs.errors import Unavailable
 from jobs.execution.engines.local import LocalEngine
 from jobs.execution.process import Identity, boot_id, end_strays, pid_namespace
 from jobs.execution.signals import FORCE_SIGNAL, OURS, STOP_SIGNALS
-from jobs.execution.worker_lock import is_forsaken
+from jobs.execution.worker_lock import is_unlocked
 from jobs.fault_points import reached
 from jobs.settings import Settings
 from jobs.store.database import Database
 from jobs.store.feed import open_feed
-from jobs.store.leases import Held, Lease, Leases
+from jobs.store.leases import HeldLease, Lease, Leases
 from jobs.store.retention import Retention
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Dispatcher:
         self._engine = LocalEngine(self._leases, worker_id=settings.worker_id, host=host_id(), queues=settings.queue, slots=settings.slots)
         self._hand_over = hand_over
         self._feed = open_feed(settings.url)
-        self._watch = LeaseWatch(settings.lease_seconds, worker_id=settings.worker_id)
+        self._watch = LostJobDetector(settings.lease_seconds, worker_id=settings.worker_id)
         self._retention = Retention(
             database,
             max_age_ms=int(settings.retain_days * DAY_MS),
@@ -72,11 +72,11 @@ class Dispatcher:
         self._ending: set[str] = set()
         """The leases of the jobs that end with us."""
         self._written = time.monotonic()
-        self._claiming = Duty(CLAIM_SECONDS, self._claim)
-        self._forgetting = Duty(RETENTION_SECONDS, self._forget_old)
+        self._claiming = PeriodicTask(CLAIM_SECONDS, self._claim)
+        self._forgetting = PeriodicTask(RETENTION_SECONDS, self._forget_old)
         # At least as often as supervisors do: when they cannot write, we shall know.
-        self._showing_life = Duty(min(HEARTBEAT_SECONDS, settings.lease_seconds / 4), self._show_life)
-        self._duties = [self._claiming, Duty(SWEEP_SECONDS, self._sweep), self._showing_life, self._forgetting]
+        self._showing_life = PeriodicTask(min(HEARTBEAT_SECONDS, settings.lease_seconds / 4), self._show_life)
+        self._duties = [self._claiming, PeriodicTask(SWEEP_SECONDS, self._sweep), self._showing_life, self._forgetting]
         self._clock = SteadyClock()
 
     def run(self) -> bool:
@@ -133,7 +133,7 @@ class Dispatcher:
         that were told to keep their jobs have said goodbye, and come back."""
         signed_on = self._leases.worker_ids()
         here = {held.worker_id for held in self._leases.held() if held.host == host_id()} - {self._settings.worker_id}
-        return {worker_id for worker_id in here & signed_on if is_forsaken(self._settings.data_dir, worker_id)}
+        return {worker_id for worker_id in here & signed_on if is_unlocked(self._settings.data_dir, worker_id)}
 
     def _tick(self) -> None:
         freed = self._listen(POLL_SECONDS)
@@ -240,7 +240,7 @@ def receive(channel: socket.socket) -> bytes:
 
 
 @dataclass
-class Duty:
+class PeriodicTask:
     """Something to be done every so many seconds, and at once when `due` is set back."""
 
     every: float
@@ -254,7 +254,7 @@ class Duty:
             self.action()
 
 
-class LeaseWatch:
+class LostJobDetector:
     """Tells which running jobs have lost their supervisor.
 
     On this host a dead process is proof at once. Otherwise a supervisor that gave no sign for the length of a lease, measured by our own
@@ -269,7 +269,7 @@ class LeaseWatch:
         self._looked = time.monotonic()
         self._silent: dict[tuple[str, str], tuple[int, float]] = {}
 
-    def lost(self, running: list[Held]) -> list[Held]:
+    def lost(self, running: list[HeldLease]) -> list[HeldLease]:
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, 2 * SWEEP_SECONDS), now
         before, self._silent = self._silent, {}
@@ -283,7 +283,7 @@ class LeaseWatch:
                 lost.append(held)
         return lost
 
-    def _known_dead(self, held: Held) -> bool:
+    def _known_dead(self, held: HeldLease) -> bool:
         if held.supervisor is None:
             return False
         identity = Identity(**held.supervisor)
@@ -292,7 +292,7 @@ class LeaseWatch:
         # It was ours, and one worker at a time has our name: it ran before the machine was started anew.
         return held.worker_id == self._worker_id and identity.boot_id != boot_id()
 
-    def _patience(self, held: Held) -> float:
+    def _patience(self, held: HeldLease) -> float:
         return self._lease_seconds if held.supervisor is not None else min(self._lease_seconds, UNTAKEN_SECONDS)
 
     def forget(self) -> None:
@@ -300,7 +300,7 @@ class LeaseWatch:
         self._silent = {}
 
 
-def _end_all_of(held: Held) -> int:
+def _end_all_of(held: HeldLease) -> int:
     """End what a lost supervisor left on this host, and remove its temporary folders, also those that were left before a new start; gives
     how many processes that were."""
     if held.supervisor is None:  # nothing was started, unless it is being taken at this moment
@@ -311,7 +311,7 @@ def _end_all_of(held: Held) -> int:
     return ended
 
 
-def _end_supervisor(held: Held) -> None:
+def _end_supervisor(held: HeldLease) -> None:
     """One that hangs or was stopped must not wake up again."""
     if held.host == host_id() and held.supervisor is not None and (identity := Identity(**held.supervisor)).alive():
         os.kill(identity.pid, signal.SIGKILL)

@@ -33,7 +33,7 @@ from jobs.settings import Settings
 from jobs.store.database import Database
 from jobs.store.feed import Feed, open_feed
 from jobs.store.jobs import NewJob, Store
-from jobs.store.leases import CancelRequest, Lease, Leases, Outcome, Taken, failure
+from jobs.store.leases import CancelRequest, Lease, Leases, Outcome, TakenJob, failure
 from jobs.store.logs import LogWriter, Step
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, database: D
     reached("end.committed")
 
 
-def _take(leases: Leases, lease: Lease) -> Taken:
+def _take(leases: Leases, lease: Lease) -> TakenJob:
     """Raises LeaseLost, also when the store does not answer for long: nothing was started under the lease, and others will give it up."""
     deadline = time.monotonic() + TAKE_SECONDS
     while True:

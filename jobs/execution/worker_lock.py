@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 3.0
 """Who held it before may just be ending."""
 
 
-def hold_worker(data_dir: Path, worker_id: str) -> IO[bytes]:
+def lock_worker(data_dir: Path, worker_id: str) -> IO[bytes]:
     """Be the only worker of this name, for two would count, sweep and stop each other's jobs; until what is returned is closed.
 
     Raises OperatorError when another process is.
@@ -36,7 +36,7 @@ def hold_worker(data_dir: Path, worker_id: str) -> IO[bytes]:
             time.sleep(0.05)
 
 
-def is_forsaken(data_dir: Path, worker_id: str) -> bool:
+def is_unlocked(data_dir: Path, worker_id: str) -> bool:
     """Whether the worker of this name was served from this folder, and nobody serves it any more. Not to be asked of one's own name: who
     looks lets go of what it holds."""
     try:

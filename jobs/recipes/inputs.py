@@ -1,6 +1,6 @@
 """What a client gives to an operator's task, checked, and what the task's recipe makes of it: arguments, folder, variables, key.
 
-The rules are told in `tasks.py`. Pure but for looking where a path leads; raises InputsRejected and OutsideWorkspace, each fault with a
+The rules are told in `tasks.py`. Pure but for looking where a path leads; raises InputsRejected and OutsideWorkspace, each violation with a
 pointer.
 """
 
@@ -18,12 +18,12 @@ from urllib.parse import quote
 
 import jsonschema_rs
 
-from jobs.errors import Fault, InputsRejected
+from jobs.errors import InputsRejected, Violation
 from jobs.model import Json
 from jobs.recipes.tasks import Task, fill, is_path, may_begin_with_dash, placeholders, whole_placeholder
 from jobs.recipes.workspace import Workspace
 
-_MAX_FAULTS = 20
+_MAX_VIOLATIONS = 20
 _Place = tuple[Any, ...]
 """Where a part of a value is: nowhere, or the place of what holds it and its key there. Spelled out only for what is faulty."""
 
@@ -38,7 +38,7 @@ class Inputs:
         self._task = task
         self._workspace = workspace
         self._rules = task.properties
-        _reject(_schema_faults(task, given))
+        _reject(_schema_violations(task, given))
         values = {**task.defaults, **given}
         self._values = {name: value for name, value in values.items() if name in self._rules and value is not None}
         _reject(list(self._misfits()))
@@ -76,7 +76,7 @@ class Inputs:
         base = self._workspace.root if name in placeholders(self._task.cwd) and not elsewhere else self.cwd
         return [self._workspace.path(_text(item), base=base, pointer=_pointer(*place)) for place, item in _places(name, self._values[name])]
 
-    def _misfits(self) -> Iterator[Fault]:
+    def _misfits(self) -> Iterator[Violation]:
         """What the schema allows, but a command line cannot hold or would take for something else."""
         within_text = {name for text in self._texts() for name in placeholders(text)}
         in_argv = {whole_placeholder(element) for element in self._task.argv}
@@ -102,7 +102,7 @@ class Inputs:
 def refuse_unusable_text(params: Mapping[str, Json]) -> None:
     """No command line, file name or TOML file holds a NUL or half of a surrogate pair."""
     unusable = [_spelled(place) for place, text in _texts_in(params) if "\0" in text or not _is_unicode(text)]
-    _reject([Fault("body", f"#/params{pointer}", "holds a character that no command can be given") for pointer in unusable])
+    _reject([Violation("body", f"#/params{pointer}", "holds a character that no command can be given") for pointer in unusable])
 
 
 def _texts_in(value: Json) -> Iterator[tuple[_Place, str]]:
@@ -139,14 +139,14 @@ def _text_misfit(item: Json) -> str | None:
     return "must be a finite number" if isinstance(item, float) and not math.isfinite(item) else None
 
 
-def _schema_faults(task: Task, given: Mapping[str, Json]) -> list[Fault]:
+def _schema_violations(task: Task, given: Mapping[str, Json]) -> list[Violation]:
     try:
-        return [fault for error in task.validator.iter_errors(given) for fault in _faults(error)]
+        return [violation for error in task.validator.iter_errors(given) for violation in _violations(error)]
     except ValueError:  # the validator's own limit of nesting
         return [_fault("is nested too deeply")]
 
 
-def _faults(error: jsonschema_rs.ValidationError) -> Iterator[Fault]:
+def _violations(error: jsonschema_rs.ValidationError) -> Iterator[Violation]:
     """One broken rule of a schema; an input too many, or one too few, is pointed at itself."""
     kind, place = error.kind, error.instance_path
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
@@ -159,13 +159,13 @@ def _faults(error: jsonschema_rs.ValidationError) -> Iterator[Fault]:
         yield _fault(message if len(message) <= 200 else f"{message[:97]} … {message[-100:]}", *place)
 
 
-def _reject(faults: list[Fault]) -> None:
-    if faults:
-        raise InputsRejected("The inputs do not fit.", faults=faults[:_MAX_FAULTS])
+def _reject(violations: list[Violation]) -> None:
+    if violations:
+        raise InputsRejected("The inputs do not fit.", violations=violations[:_MAX_VIOLATIONS])
 
 
-def _fault(detail: str, *place: str | int) -> Fault:
-    return Fault("body", _pointer(*place), detail)
+def _fault(detail: str, *place: str | int) -> Violation:
+    return Violation("body", _pointer(*place), detail)
 
 
 def _pointer(*place: str | int) -> str:

@@ -25,9 +25,9 @@ Work = Callable[[Connection], T]
 BUSY_SECONDS = 10.0
 _RAISED = (exc.DatabaseError, exc.TimeoutError, sqlite3.DatabaseError)
 """What the store raises; before SQLAlchemy has a hand in it, too."""
-_FAULTS = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
-"""Of these, what is the fault of who asked. The others are the store's own: the disk is full or broken, the file is no database any more,
-another process holds its lock for too long."""
+_CALLER_ERRORS = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
+"""Of these, the errors in what the caller asked for. All others are trouble of the store: the disk is full or broken, the file is no
+database any more, another process holds its lock for too long."""
 HEAD_REVISION = "0003"
 """The newest of `migrations/versions`; kept here because importing Alembic costs more than all else at start."""
 
@@ -96,10 +96,10 @@ class Database:
 
     @contextmanager
     def _trouble(self) -> Iterator[None]:
-        """Tells trouble of the store from faults of who asks."""
+        """Turns trouble of the store into Unavailable; the caller's own errors pass."""
         try:
             yield
-        except _FAULTS:
+        except _CALLER_ERRORS:
             raise
         except _RAISED as error:
             raise self._unavailable(error) from error

@@ -45,7 +45,7 @@ from jobs.model import (
     Status,
     Submission,
     WaitingFor,
-    Worker,
+    WorkerInfo,
     sources,
 )
 from jobs.store import listing
@@ -150,8 +150,8 @@ class Store:
 
         self.database.write(work)
 
-    def retry(self, job_id: str) -> Job:
-        """The job whose submission is to be repeated. Raises JobNotFound and JobActive."""
+    def get_ended(self, job_id: str) -> Job:
+        """A job that has ended. Raises JobNotFound and JobActive."""
         job = self.get(job_id)
         if not job.ended:
             raise JobActive(job_id, job.status)
@@ -208,7 +208,7 @@ class Store:
     def counts(self) -> JobCounts:
         return self.database.read(listing.counts)
 
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[WorkerInfo]:
         busy = select(func.count()).where(jobs.c.worker_id == workers.c.id, in_status(jobs, Status.RUNNING)).scalar_subquery()
         query = select(workers, busy.label("busy_slots")).order_by(workers.c.id)
         now = now_ms()
@@ -448,8 +448,8 @@ def _to_event(row: Row[Any]) -> JobEvent:
     )
 
 
-def _to_worker(row: Row[Any], now: int) -> Worker:
-    return Worker(
+def _to_worker(row: Row[Any], now: int) -> WorkerInfo:
+    return WorkerInfo(
         id=row.id,
         host=row.host,
         pid=row.pid,

@@ -43,7 +43,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenJob:
     """What a supervisor is to run, and since when the job counts as running."""
 
     submission: Submission
@@ -70,7 +70,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldLease:
     """A running job as its worker's sweep sees it."""
 
     job_id: str
@@ -135,12 +135,12 @@ class Leases:
     def worker_gone(self, worker_id: str) -> None:
         self.database.write(lambda connection: connection.execute(delete(workers).where(workers.c.id == worker_id)))
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[HeldLease]:
         """Every running job."""
         query = select(jobs).where(in_status(jobs, Status.RUNNING))
         return self.database.read(lambda connection: [_to_held(row) for row in connection.execute(query)])
 
-    def lose(self, held: Held) -> Status | None:
+    def lose(self, held: HeldLease) -> Status | None:
         """End or requeue a job whose supervisor is gone, once nothing of it runs. None when its lease changed meanwhile."""
 
         def work(connection: Connection) -> Status | None:
@@ -172,16 +172,16 @@ class Leases:
 
     # -- the supervisor -------------------------------------------------------------------------------------------------
 
-    def take(self, lease: Lease, *, supervisor: Mapping[str, Json]) -> Taken:
+    def take(self, lease: Lease, *, supervisor: Mapping[str, Json]) -> TakenJob:
         """Begin to supervise. A lease can be taken once, before anything of the job is started. Raises LeaseLost."""
 
-        def work(connection: Connection) -> Taken:
+        def work(connection: Connection) -> TakenJob:
             guard = (*_held_by(lease), jobs.c.supervisor.is_(None))
             taken = update(jobs).where(*guard).values(supervisor=supervisor, heartbeat=jobs.c.heartbeat + 1)
             row = connection.execute(taken.returning(jobs.c.submission, jobs.c.started_at)).one_or_none()
             if row is None:
                 raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
-            return Taken(Submission.from_json(row.submission), row.started_at)
+            return TakenJob(Submission.from_json(row.submission), row.started_at)
 
         return self.database.write(work, durable=False)
 
@@ -289,7 +289,7 @@ def _hand_out(connection: Connection, job_id: str, *, attempt: int, worker_id: s
     return Lease(job_id, word, attempt)
 
 
-def _lose(connection: Connection, held: Held) -> Status | None:
+def _lose(connection: Connection, held: HeldLease) -> Status | None:
     # One that was taken, or gave a sign, since it was looked at is not lost.
     unchanged = (jobs.c.id == held.job_id, jobs.c.lease == held.lease, jobs.c.heartbeat == held.heartbeat)
     row = connection.execute(select(jobs).where(*unchanged)).one_or_none()
@@ -317,8 +317,8 @@ def failure(detail: str) -> dict[str, Json]:
     return {"type": "urn:runcast:problem:job-failed", "title": "Job failed", "status": 500, "detail": detail[:DETAIL_CHARACTERS]}
 
 
-def _to_held(row: Row[Any]) -> Held:
-    return Held(
+def _to_held(row: Row[Any]) -> HeldLease:
+    return HeldLease(
         job_id=row.id,
         lease=row.lease,
         attempt=row.attempt,

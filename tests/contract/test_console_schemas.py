@@ -56,10 +56,10 @@ def test_the_page_finds_fault_with_what_the_server_does(tmp_path: Path) -> None:
 def faults(contract: Contract, name: str, payload: Any) -> list[Any]:
     """By the server's own checks: of what it sends, of what it acknowledges, and of what it gets."""
     if name in contract.events_out:
-        return contract.event_faults(name, payload)
+        return contract.event_violations(name, payload)
     if name in contract.events_in:
-        return list(contract.message_faults(name, payload))
-    return contract.ack_faults({"connect_error": "connect"}.get(name, name.removesuffix("_ack")), payload)
+        return list(contract.message_violations(name, payload))
+    return contract.ack_violations({"connect_error": "connect"}.get(name, name.removesuffix("_ack")), payload)
 
 
 def examples(contract: Contract) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from support.waiting import eventually
 NOWHERE = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
 
 
-class Wire:
+class Transport:
     """Every message that goes over one server's wire in either direction, by the name that the contract gives it."""
 
     def __init__(self, server: RunningServer) -> None:
@@ -29,18 +29,18 @@ class Wire:
         self.faults += [f"{message}: {fault}" for fault in faults]
 
     def connect(self, auth: dict[str, Any]) -> socketio.Client:
-        self.note("connect", auth, self._contract.message_faults("connect", auth))
+        self.note("connect", auth, self._contract.message_violations("connect", auth))
         client = socketio.Client(reconnection=False)
-        client.on("*", lambda event, payload: self.note(event, payload, self._contract.event_faults(event, payload)))
-        client.on("connect_error", lambda payload: self.note("connect_error", payload, self._contract.ack_faults("connect", payload)))
+        client.on("*", lambda event, payload: self.note(event, payload, self._contract.event_violations(event, payload)))
+        client.on("connect_error", lambda payload: self.note("connect_error", payload, self._contract.ack_violations("connect", payload)))
         client.on("disconnect", lambda reason: self.note("disconnect", None))
         client.connect(self._server.url, auth=auth, transports=["websocket"])
         return client
 
     def call(self, client: socketio.Client, event: str, payload: Any) -> Any:
-        self.note(event, payload, self._contract.message_faults(event, payload))
+        self.note(event, payload, self._contract.message_violations(event, payload))
         answer = client.call(event, payload, timeout=20)
-        self.note(f"{event}_ack", answer, self._contract.ack_faults(event, answer))
+        self.note(f"{event}_ack", answer, self._contract.ack_violations(event, answer))
         return answer
 
     def came(self, event: str, job_id: str | None) -> bool:
@@ -48,9 +48,9 @@ class Wire:
 
 
 @pytest.fixture(scope="module")
-def wire(server: RunningServer) -> Iterator[Wire]:
+def wire(server: RunningServer) -> Iterator[Transport]:
     """A wire over which every message went in each of its forms."""
-    wire = Wire(server)
+    wire = Transport(server)
     with pytest.raises(socketio.exceptions.ConnectionError):
         wire.connect({"token": "wrong"})
     client = wire.connect({"token": server.token})
@@ -74,16 +74,16 @@ def wire(server: RunningServer) -> Iterator[Wire]:
     yield wire
 
 
-def test_every_message_of_the_contract_is_caught(wire: Wire) -> None:
+def test_every_message_of_the_contract_is_caught(wire: Transport) -> None:
     messages = {message["name"] for message in Contract.load().asyncapi["components"]["messages"].values()}
     assert set(wire.caught) == messages
 
 
-def test_every_message_matches_the_contract(wire: Wire) -> None:
+def test_every_message_matches_the_contract(wire: Transport) -> None:
     assert wire.faults == []
 
 
-def test_the_messages_say_different_things(wire: Wire) -> None:
+def test_the_messages_say_different_things(wire: Transport) -> None:
     """So that the check above holds each form of a message against the contract, and not one of them many times."""
     assert {payload["status"] for payload in wire.caught["complete"]} == {"completed", "failed", "cancelled"}
     assert {payload["previous"] for payload in wire.caught["status"]} == {None, "pending", "running"}
@@ -95,9 +95,9 @@ def test_the_messages_say_different_things(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("message", ["log", "progress", "status", "complete", "error"])
-def test_the_check_notices_a_difference(wire: Wire, message: str) -> None:
+def test_the_check_notices_a_difference(wire: Transport, message: str) -> None:
     contract = Contract.load()
     payload = wire.caught[message][0]
-    assert contract.event_faults(message, {**payload, "more": 1})
+    assert contract.event_violations(message, {**payload, "more": 1})
     for name in payload:
-        assert contract.event_faults(message, {key: value for key, value in payload.items() if key != name})
+        assert contract.event_violations(message, {key: value for key, value in payload.items() if key != name})

@@ -182,7 +182,7 @@ def test_the_tasks_file_loads(tmp_path: Path) -> None:
     assert set(load_tasks(tmp_path / "tasks.toml")) == {"lint"}
     (submission,) = re.findall(r'^`(\{"type": "task".*\})`, or `runcast submit task (.*)`', README, re.MULTILINE)
     params = json.loads(submission[0])["params"]
-    assert Contract.load().body_faults("submit_job", json.loads(submission[0])) == []
+    assert Contract.load().body_violations("submit_job", json.loads(submission[0])) == []
     assert submission[1] == f"task={params['task']} " + " ".join(f"{key}={value}" for key, value in params["inputs"].items())
 
 

@@ -28,7 +28,7 @@ class Sent:
 
 
 @dataclass
-class Wire:
+class Transport:
     """Takes everything at once."""
 
     sent: list[Sent] = field(default_factory=list)
@@ -83,8 +83,8 @@ class House:
         self.leases.take(lease, supervisor={"pid": 1})
         return lease
 
-    def connect(self, name: str) -> tuple[Client, Wire]:
-        wire = Wire()
+    def connect(self, name: str) -> tuple[Client, Transport]:
+        wire = Transport()
         self.caster.connect(name, wire)
         return self.caster.client(name), wire
 

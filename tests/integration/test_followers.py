@@ -13,7 +13,7 @@ import psutil
 import pytest
 import requests
 
-from jobs.log_states import Following
+from jobs.log_states import LogStates
 from jobs.model import JobType, LogChunk, Status, Stream, Submission
 from jobs.service import Service
 from jobs.store.database import Database
@@ -159,7 +159,7 @@ class Busy:
 def test_what_other_jobs_say_is_asked_once_for_all_who_follow(database: Database) -> None:
     changes = Busy(50, Outcome(Status.COMPLETED, "a test"), leases=Leases(database))
     logs = CountingLogs(database)
-    shared = Following(logs)
+    shared = LogStates(logs)
     with shared.job(changes.followed.job_id), shared.job("another"):
         for version in range(10):
             for _ in range(20):  # as many followers look at each change

@@ -50,14 +50,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrong request, and what it is answered with. `faults` are pairs of where and pointer, in any order."""
+    """One wrong request, and what it is answered with. `violations` are pairs of where and pointer, in any order."""
 
     name: str
     method: str
     path: str
     status: int
     problem: str
-    faults: tuple[tuple[str, str], ...] = ()
+    violations: tuple[tuple[str, str], ...] = ()
     token: str | None = "admin"
     headers: Mapping[str, str] = field(default_factory=dict)
     answer_headers: Mapping[str, str] = field(default_factory=dict)
@@ -347,7 +347,7 @@ def add_tokens(server: RunningServer) -> None:
 def test_a_mistake_gives_its_problem_and_changes_nothing(place: Place, mistake: Mistake) -> None:
     before = state(place.server)
     answer = send(place, mistake)
-    assert_problem(answer, mistake.status, mistake.problem, mistake.faults)
+    assert_problem(answer, mistake.status, mistake.problem, mistake.violations)
     for name, value in mistake.answer_headers.items():
         assert ", ".join(sorted(answer.headers[name].split(", "))) == value
     assert state(place.server) == before
@@ -479,11 +479,11 @@ def send(place: Place, mistake: Mistake) -> requests.Response:
         return session.send(request.prepare(), timeout=20)
 
 
-def assert_problem(answer: requests.Response, status: int, kind: str, faults: tuple[tuple[str, str], ...] = ()) -> None:
+def assert_problem(answer: requests.Response, status: int, kind: str, violations: tuple[tuple[str, str], ...] = ()) -> None:
     assert answer.headers["Content-Type"] == "application/problem+json", answer.text[:500]
     problem = answer.json()
     assert (answer.status_code, problem["type"], problem["status"]) == (status, f"urn:runcast:problem:{kind}", status), problem
     assert problem["title"]
     assert problem["detail"]
-    assert {(fault["in"], fault["pointer"]) for fault in problem.get("errors", [])} == set(faults), problem
-    assert all(fault["detail"] for fault in problem.get("errors", []))
+    assert {(violation["in"], violation["pointer"]) for violation in problem.get("errors", [])} == set(violations), problem
+    assert all(violation["detail"] for violation in problem.get("errors", []))

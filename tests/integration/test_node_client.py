@@ -59,11 +59,11 @@ class Watch:
         for line in self._output.read_text(encoding="utf-8").splitlines():
             event, payload = json.loads(line).values()
             if event == "ack":
-                assert contract.ack_faults("subscribe", payload) == []
+                assert contract.ack_violations("subscribe", payload) == []
             elif event == "connect_error":
-                assert contract.ack_faults("connect", payload) == []
+                assert contract.ack_violations("connect", payload) == []
             elif event not in OWN:
-                assert contract.event_faults(event, payload) == []
+                assert contract.event_violations(event, payload) == []
 
 
 @pytest.fixture

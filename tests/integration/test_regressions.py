@@ -17,10 +17,10 @@ import websocket
 from sqlalchemy import Connection, delete, update
 from websocket import ABNF
 
-from handlers.access.auth import Gate
+from handlers.access.auth import HostCheck
 from handlers.contract.document import Contract
 from handlers.events.caster import Caster, log_payload
-from handlers.server.gevent_store import GreenChanges
+from handlers.server.gevent_store import GeventChanges
 from jobs.clock import SteadyClock, now_ms
 from jobs.errors import OperatorError, OriginRefused, Unauthenticated, Unavailable
 from jobs.execution.supervisor import JobLog
@@ -69,7 +69,7 @@ def log(database: Database, writer: LogWriter, text: bytes) -> None:
 @pytest.mark.parametrize("origin", ["http://[", "http://a]b", "null", "", "localhost:8000", "http://localhost:8000@evil.example"])
 def test_whatever_an_origin_looks_like_it_is_refused_and_nothing_breaks(origin: str) -> None:
     with pytest.raises(OriginRefused):
-        Gate(hosts=["localhost"], origins=["https://jobs.example.com"]).check(host="localhost:8000", origin=origin)
+        HostCheck(hosts=["localhost"], origins=["https://jobs.example.com"]).check(host="localhost:8000", origin=origin)
 
 
 def test_stopping_cancels_the_jobs_even_when_the_dispatcher_was_just_killed(make_server: Callable[..., RunningServer]) -> None:
@@ -146,7 +146,7 @@ def test_a_store_that_fails_now_and_then_costs_subscribers_nothing_but_time(data
     monkeypatch.setattr("handlers.events.caster.PAUSE_SECONDS", 0.01)
     job_id = submit(database)
     feed = open_feed(database.url)
-    caster = Caster(FailingStore(database), FailingLogs(database), GreenChanges(feed), Sent)
+    caster = Caster(FailingStore(database), FailingLogs(database), GeventChanges(feed), Sent)
     wire = RecordingWire()
     caster.connect("client", wire)
     caster.client("client").subscribe(job_id, 0)
@@ -174,7 +174,7 @@ def test_a_job_that_cannot_be_cast_is_given_up_and_the_others_go_on(database: Da
         return Sent(event, payload)
 
     feed = open_feed(database.url)
-    caster = Caster(Store(database), Logs(database), GreenChanges(feed), encode)
+    caster = Caster(Store(database), Logs(database), GeventChanges(feed), encode)
     wire = RecordingWire()
     caster.connect("client", wire)
     bad, good = submit(database), submit(database)
@@ -349,7 +349,7 @@ def test_a_log_whose_end_was_dropped_says_so_and_is_complete(database: Database,
 def test_a_subscriber_of_a_log_whose_end_was_dropped_gets_the_rest_and_the_end(database: Database) -> None:
     job_id = lose_the_end(database)
     feed = open_feed(database.url)
-    caster = Caster(Store(database), Logs(database), GreenChanges(feed), Sent)
+    caster = Caster(Store(database), Logs(database), GeventChanges(feed), Sent)
     wire = RecordingWire()
     caster.connect("client", wire)
     caster.client("client").subscribe(job_id, 0)
@@ -366,7 +366,7 @@ def test_what_was_not_read_of_an_ended_log_is_not_taken_for_dropped(database: Da
     job_id, other = submit(database), submit(database)
     logs = FailingLogs(database)
     feed = open_feed(database.url)
-    caster = Caster(Store(database), logs, GreenChanges(feed), Sent)
+    caster = Caster(Store(database), logs, GeventChanges(feed), Sent)
     monkeypatch.setattr(caster, "_looking", True)  # nobody looks for what is new
     wires = [RecordingWire(), RecordingWire()]
     for name, wire in zip(("first", "second"), wires, strict=True):
@@ -395,7 +395,7 @@ def test_who_watches_a_job_whose_rows_vanished_is_told(database: Database, monke
     if begun:
         start(database)
     feed = open_feed(database.url)
-    caster = Caster(Store(database), Logs(database), GreenChanges(feed), Sent)
+    caster = Caster(Store(database), Logs(database), GeventChanges(feed), Sent)
     wire = RecordingWire()
     caster.connect("client", wire)
     for job_id in (gone, there):
@@ -528,4 +528,4 @@ def test_a_flood_of_empty_lines_makes_events_that_the_contract_allows(database: 
     chunks = Logs(database).chunks(job_id, max_bytes=1 << 30)
     assert sum(chunk.lines for chunk in chunks) == before.count(b"\n") + 200_000
     for chunk in chunks:
-        assert Contract.load().event_faults("log", log_payload(chunk)) == []
+        assert Contract.load().event_violations("log", log_payload(chunk)) == []

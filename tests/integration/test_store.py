@@ -21,7 +21,7 @@ from sqlalchemy import Connection, inspect, select, update
 
 from jobs.clock import now_ms
 from jobs.errors import IdempotencyConflict, JobActive, JobEnded, JobNotFound, LeaseLost, OperatorError, QueueFull, Unavailable
-from jobs.execution.dispatcher import LeaseWatch, host_id
+from jobs.execution.dispatcher import LostJobDetector, host_id
 from jobs.execution.process import Identity, boot_id, pid_namespace
 from jobs.model import ENDED, TRANSITIONS, JobType, LogChunk, Reason, Status, Stream, Submission, WaitingFor
 from jobs.store.database import Database
@@ -36,8 +36,8 @@ DONE = Outcome(Status.COMPLETED, "exited with code 0", exit_code=0)
 SUPERVISOR = {"pid": 1, "start_time": 0.0, "boot_id": "x"}
 
 
-def watch(seconds: float, *, worker_id: str = "w") -> LeaseWatch:
-    return LeaseWatch(seconds, worker_id=worker_id)
+def watch(seconds: float, *, worker_id: str = "w") -> LostJobDetector:
+    return LostJobDetector(seconds, worker_id=worker_id)
 
 
 class House:
@@ -216,7 +216,7 @@ def test_a_deleted_job_is_gone_for_clients_and_its_rows_go_when_it_has_ended(hou
     lease = house.running()
     write(house, lease, b"line\n")
     house.store.delete(lease.job_id, by="me")
-    for call in (house.store.get, house.store.events, house.store.retry):
+    for call in (house.store.get, house.store.events, house.store.get_ended):
         with pytest.raises(JobNotFound):
             call(lease.job_id)
     with pytest.raises(JobNotFound):
@@ -238,9 +238,9 @@ def test_an_ended_job_is_deleted_with_all_its_rows(house: House) -> None:
     lease = house.running(labels=("a",))
     write(house, lease, b"line\n")
     with pytest.raises(JobActive):
-        house.store.retry(lease.job_id)
+        house.store.get_ended(lease.job_id)
     house.leases.end(lease, DONE)
-    assert house.store.retry(lease.job_id).id == lease.job_id
+    assert house.store.get_ended(lease.job_id).id == lease.job_id
     house.store.delete(lease.job_id, by="me")
     assert house.store.list_jobs(JobFilter(), limit=10) == []
     assert set(house.store.counts().by_status.values()) == {0}

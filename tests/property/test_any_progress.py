@@ -42,7 +42,7 @@ def check(progress: Progress) -> None:
         assert 0 < len(progress.message) <= MESSAGE_CHARACTERS
         assert progress.message.isprintable() or not any(ord(character) < 32 for character in progress.message)
     json.dumps(progress.message, ensure_ascii=False).encode()
-    assert Contract.load().event_faults("progress", progress_payload(JOB, progress)) == []
+    assert Contract.load().event_violations("progress", progress_payload(JOB, progress)) == []
 
 
 @given(anything, patterns, st.booleans())
@@ -145,7 +145,7 @@ def test_a_result_is_taken_whole_or_left_in_the_log(value: Any, ascii_only: bool
     assert result == is_result(argument)
     assert log == (line if result is None else b"")
     if result is not None:
-        assert Contract.load().event_faults("complete", _complete(result)) == []
+        assert Contract.load().event_violations("complete", _complete(result)) == []
 
 
 @given(st.integers(1, 2 * RESULT_DEPTH), st.sampled_from(["[]", '{"k":}']), st.integers(0, 2 * BLOCK_BYTES))

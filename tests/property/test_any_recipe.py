@@ -169,8 +169,8 @@ def test_values_fill_whole_arguments_and_nothing_else(workspace: Path, argv: lis
         event("refused")
         with pytest.raises((InputsRejected, OutsideWorkspace)) as refused:
             expand(recipes, inputs)
-        assert refused.value.faults
-        assert all(fault.pointer.startswith("#/params/inputs") for fault in refused.value.faults)
+        assert refused.value.violations
+        assert all(fault.pointer.startswith("#/params/inputs") for fault in refused.value.violations)
         return
     event("accepted")
     recipe = expand(recipes, inputs)
@@ -210,7 +210,7 @@ def test_the_built_in_types_take_names_and_never_options(type: JobType, name: st
     try:
         recipe = recipes.expand(Submission(type, {**params[type], **more}))
     except (NotFound, Conflict) as refused:
-        assert refused.faults
+        assert refused.violations
         return
     except RuncastError:
         raise AssertionError("neither unknown nor in conflict") from None

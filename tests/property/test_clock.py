@@ -21,7 +21,7 @@ times = st.integers(FIRST, LAST)
 def test_every_time_survives_the_way_to_a_client_and_back(ms: int) -> None:
     text = to_rfc3339(ms)
     assert from_rfc3339(text) == ms
-    assert Contract.load().parameter_faults("list_jobs", "query", "since", text) == []
+    assert Contract.load().parameter_violations("list_jobs", "query", "since", text) == []
 
 
 @given(times, times)
@@ -63,7 +63,7 @@ def test_a_leap_second_is_the_next_one(ms: int, zone: str) -> None:
 @example("9999-12-31T23:59:59.9999Z")
 def test_what_is_no_time_is_a_value_error_and_nothing_else(text: str) -> None:
     """Only what the contract lets through gets there."""
-    if Contract.load().parameter_faults("list_jobs", "query", "since", text):
+    if Contract.load().parameter_violations("list_jobs", "query", "since", text):
         return
     try:
         assert isinstance(from_rfc3339(text), int)

@@ -107,7 +107,7 @@ def test_numbered_chunks_are_gapless_and_match_the_contract_wherever_a_client_re
         rest = [cut(chunk, after_seq) for chunk in chunks if chunk.next_seq > after_seq + 1]
         assert [text for chunk in rest for text in chunk.texts()] == lines[after_seq:]
         for chunk in rest:
-            assert Contract.load().event_faults("log", log_payload(chunk)) == []
+            assert Contract.load().event_violations("log", log_payload(chunk)) == []
 
 
 def _texts(count: int, data: bytes) -> list[str]:

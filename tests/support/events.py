@@ -40,14 +40,14 @@ class EventLog:
     def _record(self, event: str, *arguments: Any) -> None:
         payload = arguments[0] if len(arguments) == 1 else arguments
         with self._news:
-            self.faults += self._contract.event_faults(event, payload)
+            self.faults += self._contract.event_violations(event, payload)
             self.events.append((event, payload))
             self._news.notify_all()
 
     def call(self, event: str, payload: Any) -> Any:
         """Send an event and give its acknowledgement."""
         answer = self.client.call(event, payload, timeout=20)
-        self.faults += self._contract.ack_faults(event, answer)
+        self.faults += self._contract.ack_violations(event, answer)
         return answer
 
     def subscribe(self, job_id: str, after_seq: int = 0) -> Any:

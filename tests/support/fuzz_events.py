@@ -217,15 +217,15 @@ def check(contract: Contract, message: Message, packets: Sequence[str]) -> None:
         kind, text = packet[:2], packet[packet.find("[") :]
         if kind == "42":
             event, payload = json.loads(text)
-            assert contract.event_faults(event, payload) == []
+            assert contract.event_violations(event, payload) == []
             told += [payload["problem"]] if event == "error" and payload["job_id"] is None else []
         elif kind == "43":
             (answer,) = json.loads(text)
-            assert contract.ack_faults(message.event or "subscribe", answer) == []
+            assert contract.ack_violations(message.event or "subscribe", answer) == []
             answers.append(answer)
         else:
             assert packet.startswith("44/"), f"a packet that nobody knows: {packet!r}"
-            assert contract.ack_faults("connect", json.loads(packet[packet.index("{") :])) == []
+            assert contract.ack_violations("connect", json.loads(packet[packet.index("{") :])) == []
     _check_expected(message, told, answers)
 
 
@@ -330,7 +330,7 @@ def knock(server: RunningServer, transport: str, *, chosen: settings, seeded: in
             answer = next_messages(line)[0]
             assert answer.startswith("44"), answer
             refusal = json.loads(answer[2:])
-            assert contract.ack_faults("connect", refusal) == []
+            assert contract.ack_violations("connect", refusal) == []
             kind = refusal["data"]["type"].rpartition(":")[2]
             assert kind == ("invalid-request" if is_broken and text not in NO_PAYLOAD else "unauthenticated")
             tally.counts[kind] += 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from handlers.contract.document import Contract, ContractError, json_schema
-from jobs.errors import Fault
+from jobs.errors import Violation
 from jobs.model import JobType, Reason, Scope, Status, Stream, WaitingFor
 
 JOB_ID = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
@@ -82,31 +82,34 @@ def test_an_operation_says_where_it_is_and_what_it_needs(contract: Contract) -> 
     ],
 )
 def test_a_faulty_submission_is_faulted_where_its_fault_is(contract: Contract, body: Any, pointer: str, detail: str) -> None:
-    assert contract.body_faults("submit_job", body)[0] == Fault("body", pointer, detail)
+    assert contract.body_violations("submit_job", body)[0] == Violation("body", pointer, detail)
 
 
 def test_all_faults_of_a_body_are_told(contract: Contract) -> None:
     body = {"type": "build", "params": {"config": 1}, "priority": 99, "zebra": True}
-    assert {fault.pointer for fault in contract.body_faults("submit_job", body)} == {"#/params/config", "#/priority", "#/zebra"}
+    assert {violation.pointer for violation in contract.body_violations("submit_job", body)} == {"#/params/config", "#/priority", "#/zebra"}
 
 
 def test_faults_stay_within_what_a_problem_may_carry(contract: Contract) -> None:
     body = {"type": "build", "params": {"x" * 5000: 1, **{f"field{n}": n for n in range(500)}}, "queue": "y" * 100_000}
-    faults = contract.body_faults("submit_job", body)
-    problem = {**PROBLEM, "errors": [{"in": fault.location, "pointer": fault.pointer, "detail": fault.detail} for fault in faults]}
+    violations = contract.body_violations("submit_job", body)
+    problem = {
+        **PROBLEM,
+        "errors": [{"in": violation.location, "pointer": violation.pointer, "detail": violation.detail} for violation in violations],
+    }
     answer = json.dumps(problem).encode()
-    assert contract.answer_faults("submit_job", 400, "application/problem+json", {}, answer) == []
+    assert contract.answer_violations("submit_job", 400, "application/problem+json", {}, answer) == []
 
 
 def test_a_body_that_is_nested_beyond_reason_is_a_fault(contract: Contract) -> None:
     nested: list[Any] = []
     for _ in range(100_000):
         nested = [nested]
-    assert [fault.detail for fault in contract.body_faults("cancel_job", nested)] == ["is nested too deeply"]
+    assert [violation.detail for violation in contract.body_violations("cancel_job", nested)] == ["is nested too deeply"]
 
 
-def test_an_operation_without_a_body_has_no_body_faults(contract: Contract) -> None:
-    assert contract.body_faults("retry_job", {"any": "thing"}) == []
+def test_an_operation_without_a_body_has_no_body_violations(contract: Contract) -> None:
+    assert contract.body_violations("retry_job", {"any": "thing"}) == []
 
 
 def test_a_submission_is_checked_in_microseconds(contract: Contract) -> None:
@@ -115,7 +118,7 @@ def test_a_submission_is_checked_in_microseconds(contract: Contract) -> None:
     for _ in range(20):  # the best of some, so that a busy machine does not decide
         start = time.perf_counter()
         for _ in range(200):
-            contract.body_faults("submit_job", body)
+            contract.body_violations("submit_job", body)
         best = min(best, (time.perf_counter() - start) / 200)
     assert best < 30e-6
 
@@ -133,15 +136,15 @@ def test_a_submission_is_checked_in_microseconds(contract: Contract) -> None:
     ],
 )
 def test_a_parameter_is_faulted_by_its_name(contract: Contract, location: str, name: str, value: Any, detail: str | None) -> None:
-    expected = [Fault(location, name, detail)] if detail else []
-    assert contract.parameter_faults("list_jobs", location, name, value) == expected
+    expected = [Violation(location, name, detail)] if detail else []
+    assert contract.parameter_violations("list_jobs", location, name, value) == expected
 
 
 def test_parameters_of_the_path_and_headers_are_found(contract: Contract) -> None:
-    assert contract.parameter_faults("get_job", "path", "job_id", JOB_ID) == []
-    assert contract.parameter_faults("get_job", "path", "job_id", "7")
-    assert contract.parameter_faults("submit_job", "header", "idempotency-key", "key-1") == []
-    assert contract.parameter_faults("submit_job", "header", "Idempotency-Key", "two words")
+    assert contract.parameter_violations("get_job", "path", "job_id", JOB_ID) == []
+    assert contract.parameter_violations("get_job", "path", "job_id", "7")
+    assert contract.parameter_violations("submit_job", "header", "idempotency-key", "key-1") == []
+    assert contract.parameter_violations("submit_job", "header", "Idempotency-Key", "two words")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +165,7 @@ def test_parameters_of_the_path_and_headers_are_found(contract: Contract) -> Non
 def test_a_faulty_subscription_is_held_against_the_form_it_comes_closest_to(
     contract: Contract, payload: Any, pointer: str, detail: str
 ) -> None:
-    assert contract.message_faults("subscribe", payload)[0] == Fault("body", pointer, detail)
+    assert contract.message_violations("subscribe", payload)[0] == Violation("body", pointer, detail)
 
 
 @pytest.mark.parametrize(
@@ -178,13 +181,13 @@ def test_a_faulty_subscription_is_held_against_the_form_it_comes_closest_to(
     ],
 )
 def test_what_clients_may_send_has_no_fault(contract: Contract, event: str, payload: Any) -> None:
-    assert contract.message_faults(event, payload) == []
+    assert contract.message_violations(event, payload) == []
 
 
 def test_what_clients_may_not_send_is_faulted(contract: Contract) -> None:
-    assert contract.message_faults("connect", None) == [Fault("body", "#", "must be an object")]
-    assert contract.message_faults("connect", {}) == [Fault("body", "#/token", "is missing")]
-    assert contract.message_faults("log", {}) == [Fault("body", "#", 'there is no event "log"')]
+    assert contract.message_violations("connect", None) == [Violation("body", "#", "must be an object")]
+    assert contract.message_violations("connect", {}) == [Violation("body", "#/token", "is missing")]
+    assert contract.message_violations("log", {}) == [Violation("body", "#", 'there is no event "log"')]
 
 
 def test_events_and_acknowledgements_are_known_by_direction(contract: Contract) -> None:
@@ -194,49 +197,52 @@ def test_events_and_acknowledgements_are_known_by_direction(contract: Contract) 
 
 def test_an_event_is_held_against_its_message(contract: Contract) -> None:
     event = {"job_id": JOB_ID, "first_seq": 1, "at": "2026-11-23T09:00:00.000Z", "stream": "stdout", "lines": ["one"]}
-    assert contract.event_faults("log", event) == []
-    assert contract.event_faults("log", {**event, "lines": []}) == ["#/lines: has fewer than 1 item"]
-    assert contract.event_faults("log", {**event, "at": 1}) == ["#/at: must be a string"]
+    assert contract.event_violations("log", event) == []
+    assert contract.event_violations("log", {**event, "lines": []}) == ["#/lines: has fewer than 1 item"]
+    assert contract.event_violations("log", {**event, "at": 1}) == ["#/at: must be a string"]
     assert (
-        contract.event_faults("status", {"job_id": JOB_ID, "status": "pending", "previous": None, "reason": None, "at": event["at"]}) == []
+        contract.event_violations("status", {"job_id": JOB_ID, "status": "pending", "previous": None, "reason": None, "at": event["at"]})
+        == []
     )
-    assert contract.event_faults("subscribe", {"all": True}) == ["there is no event 'subscribe' from server to client"]
+    assert contract.event_violations("subscribe", {"all": True}) == ["there is no event 'subscribe' from server to client"]
 
 
 def test_an_acknowledgement_is_held_against_its_message(contract: Contract) -> None:
     job = example(contract, "RunningJob")
-    assert contract.ack_faults("subscribe", {"ok": True, "job": job, "next_seq": 3}) == []
-    assert contract.ack_faults("subscribe", {"ok": True}) == []
-    assert contract.ack_faults("subscribe", {"ok": False, "problem": PROBLEM}) == []
-    assert contract.ack_faults("subscribe", {"ok": True, "job": {**job, "status": "idle"}, "next_seq": 3})[0].startswith("#/job/status: ")
-    assert contract.ack_faults("unsubscribe", {"ok": True, "job": job}) == ["#/job: is not known here"]
-    assert contract.ack_faults("connect", {"message": "Unauthenticated", "data": PROBLEM}) == []
-    assert contract.ack_faults("log", {"ok": True}) == ["the event 'log' has no acknowledgement"]
+    assert contract.ack_violations("subscribe", {"ok": True, "job": job, "next_seq": 3}) == []
+    assert contract.ack_violations("subscribe", {"ok": True}) == []
+    assert contract.ack_violations("subscribe", {"ok": False, "problem": PROBLEM}) == []
+    assert contract.ack_violations("subscribe", {"ok": True, "job": {**job, "status": "idle"}, "next_seq": 3})[0].startswith(
+        "#/job/status: "
+    )
+    assert contract.ack_violations("unsubscribe", {"ok": True, "job": job}) == ["#/job: is not known here"]
+    assert contract.ack_violations("connect", {"message": "Unauthenticated", "data": PROBLEM}) == []
+    assert contract.ack_violations("log", {"ok": True}) == ["the event 'log' has no acknowledgement"]
 
 
 def test_an_answer_is_held_against_its_operation(contract: Contract) -> None:
     job = json.dumps(example(contract, "FailedJob")).encode()
     headers = {"location": f"/api/jobs/{JOB_ID}"}
-    assert contract.answer_faults("submit_job", 202, "application/json; charset=utf-8", headers, job) == []
-    assert contract.answer_faults("submit_job", 202, "application/json", {}, job) == ["the header Location is missing"]
-    assert contract.answer_faults("submit_job", 200, "application/json", headers, job) == ["status 200 is not documented"]
-    assert contract.answer_faults("submit_job", 202, "text/html", headers, job) == ["media type text/html is not documented"]
-    assert contract.answer_faults("submit_job", 202, "application/json", headers, b"{") == ["the body is not JSON"]
-    assert contract.answer_faults("submit_job", 202, "application/json", headers, b"[]") == ["#: must be an object"]
-    assert contract.answer_faults("submit_job", 429, "application/problem+json", {"Retry-After": "soon"}, json.dumps(PROBLEM).encode()) == [
-        "the header Retry-After: must be an integer"
-    ]
+    assert contract.answer_violations("submit_job", 202, "application/json; charset=utf-8", headers, job) == []
+    assert contract.answer_violations("submit_job", 202, "application/json", {}, job) == ["the header Location is missing"]
+    assert contract.answer_violations("submit_job", 200, "application/json", headers, job) == ["status 200 is not documented"]
+    assert contract.answer_violations("submit_job", 202, "text/html", headers, job) == ["media type text/html is not documented"]
+    assert contract.answer_violations("submit_job", 202, "application/json", headers, b"{") == ["the body is not JSON"]
+    assert contract.answer_violations("submit_job", 202, "application/json", headers, b"[]") == ["#: must be an object"]
+    assert contract.answer_violations(
+        "submit_job", 429, "application/problem+json", {"Retry-After": "soon"}, json.dumps(PROBLEM).encode()
+    ) == ["the header Retry-After: must be an integer"]
 
 
 def test_an_answer_without_a_body_has_none(contract: Contract) -> None:
-    assert contract.answer_faults("delete_job", 204, None, {}, b"") == []
-    assert contract.answer_faults("delete_job", 204, None, {}, b"gone") == ["a body is not documented"]
-    assert contract.answer_faults("get_job_log", 200, "text/plain; charset=utf-8", {}, b"\xff raw") == []
+    assert contract.answer_violations("delete_job", 204, None, {}, b"") == []
+    assert contract.answer_violations("delete_job", 204, None, {}, b"gone") == ["a body is not documented"]
+    assert contract.answer_violations("get_job_log", 200, "text/plain; charset=utf-8", {}, b"\xff raw") == []
 
 
 def test_the_default_answer_stands_for_problems_only(contract: Contract) -> None:
-    assert contract.answer_faults("get_stats", 500, "application/problem+json", {}, json.dumps(PROBLEM).encode()) == []
-    assert contract.answer_faults("get_stats", 201, "application/json", {}, b"{}") == ["status 201 is not documented"]
+    assert contract.answer_violations("get_stats", 500, "application/problem+json", {}, json.dumps(PROBLEM).encode()) == []
+    assert contract.answer_violations("get_stats", 201, "application/json", {}, b"{}") == ["status 201 is not documented"]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_a_path_inside_is_given_resolved(root: Path, relative: str) -> None:
 def test_a_path_outside_is_refused(root: Path, relative: str) -> None:
     with pytest.raises(OutsideWorkspace) as caught:
         Workspace(root).path(relative, pointer="#/params/x")
-    assert [fault.pointer for fault in caught.value.faults] == ["#/params/x"]
+    assert [violation.pointer for violation in caught.value.violations] == ["#/params/x"]
 
 
 def test_a_link_within_the_workspace_is_followed(root: Path) -> None:
@@ -117,7 +117,7 @@ def test_an_unknown_project_is_not_found(root: Path, name: str) -> None:
     put(root / "a/b/repo.sh")
     with pytest.raises(ProjectNotFound) as caught:
         Workspace(root).project(name)
-    assert [fault.pointer for fault in caught.value.faults] == ["#/params/project"]
+    assert [violation.pointer for violation in caught.value.violations] == ["#/params/project"]
 
 
 def test_a_project_that_is_a_link_out_is_none(root: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from handlers.access.auth import Door
+from handlers.access.auth import Authenticator
 from handlers.access.rates import Rate, neighbourhood
 from jobs.errors import RateLimited, TokenExpired, Unauthenticated
 from jobs.model import Caller, Scope
@@ -66,7 +66,7 @@ class Known(Tokens):
         return token in self.seen
 
 
-def knock(door: Door, token: str | None, address: str = "192.0.2.1") -> str:
+def knock(door: Authenticator, token: str | None, address: str = "192.0.2.1") -> str:
     try:
         return door.open(token, address=address).name
     except (Unauthenticated, RateLimited) as error:
@@ -75,7 +75,7 @@ def knock(door: Door, token: str | None, address: str = "192.0.2.1") -> str:
 
 def test_who_guesses_is_refused_unseen() -> None:
     tokens = Known()
-    door = Door(tokens, calls=Rate("off"), failures=Rate("3/hour"))
+    door = Authenticator(tokens, calls=Rate("off"), failures=Rate("3/hour"))
     assert [knock(door, f"guess {number}") for number in range(5)] == ["Unauthenticated"] * 3 + ["RateLimited"] * 2
     assert len(tokens.asked) == 3
     assert knock(door, "right") == "RateLimited"
@@ -84,6 +84,6 @@ def test_who_guesses_is_refused_unseen() -> None:
 
 
 def test_neither_no_token_nor_an_expired_one_is_a_guess() -> None:
-    door = Door(Known(), calls=Rate("off"), failures=Rate("1/hour"))
+    door = Authenticator(Known(), calls=Rate("off"), failures=Rate("1/hour"))
     assert {knock(door, token) for token in (None, "", None, "old", "old")} == {"Unauthenticated", "TokenExpired"}
     assert knock(door, "right") == "ci"

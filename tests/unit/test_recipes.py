@@ -82,7 +82,7 @@ def one_task(argv: list[str], inputs: Mapping[str, Any] | None = None, **keys: s
 
 
 def pointers(error: RuncastError) -> list[str]:
-    return [fault.pointer for fault in error.faults]
+    return [violation.pointer for violation in error.violations]
 
 
 def test_a_task_becomes_a_command(workspace: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_text_that_looks_like_an_option_needs_leave(workspace: Path, rules: Ma
         return
     with pytest.raises(InputsRejected) as caught:
         known.expand(task(x=value))
-    assert [fault.detail for fault in caught.value.faults] == ["must not begin with '-'"]
+    assert [violation.detail for violation in caught.value.violations] == ["must not begin with '-'"]
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "link/x"])
@@ -309,8 +309,8 @@ def test_faults_are_few_and_short(workspace: Path) -> None:
     known = recipes(workspace, one_task(["true"], {"additionalProperties": {"maxLength": 1}}))
     with pytest.raises(InputsRejected) as caught:
         known.expand(task(**{f"x{number}": "long" * 1000 for number in range(100)}))
-    assert len(caught.value.faults) == 20
-    assert all(len(fault.detail) < 220 for fault in caught.value.faults)
+    assert len(caught.value.violations) == 20
+    assert all(len(violation.detail) < 220 for violation in caught.value.violations)
 
 
 def test_an_unknown_task_is_not_found(workspace: Path) -> None:

@@ -100,7 +100,7 @@ def test_templates_of_collections_are_listed_and_a_missing_one_is_reported(root:
 def test_an_unknown_template_is_not_found(root: Path) -> None:
     with pytest.raises(TemplateNotFound) as caught:
         write(root, templates=CORE).get("nope")
-    assert [fault.pointer for fault in caught.value.faults] == ["#/params/template"]
+    assert [violation.pointer for violation in caught.value.violations] == ["#/params/template"]
 
 
 def test_a_workspace_without_templates_has_none(tmp_path: Path) -> None:
