@@ -10,15 +10,19 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from jobs.errors import OperatorError
+from jobs.execution.engines import Engine
+from jobs.execution.engines.local import LocalEngine
 from jobs.recipes.expand import Recipes
 from jobs.recipes.workspace import copy_workspace
 from jobs.service import Changes, Service
 from jobs.settings import Settings
-from jobs.store.database import Database
+from jobs.store.database import OwnedDatabase
 from jobs.store.jobs import Store
 from jobs.store.logs import Logs
 from jobs.store.quotas import Quotas
+from jobs.store.sqlite import BUSY_SECONDS, SqliteDatabase
 from jobs.store.tokens import Tokens, provide_admin_token
+from jobs.submission import Submissions
 
 logger = logging.getLogger("runcast.serve")
 
@@ -33,7 +37,7 @@ def prepare(settings: Settings) -> None:
         copy_workspace(settings.workspace_dir)
     Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
     _make_database_file(settings.url)
-    database = Database(settings.url)
+    database = open_database(settings.url)
     try:
         database.migrate()
     finally:
@@ -42,17 +46,28 @@ def prepare(settings: Settings) -> None:
 
 def provide_tokens(settings: Settings) -> None:
     """The admin token, in what `prepare` has made. For a server that is about to run, and nobody else. Raises OperatorError."""
-    database = Database(settings.url)
+    database = open_database(settings.url)
     try:
         provide_admin_token(Tokens(database), given=settings.token, file=settings.token_file)
     finally:
         database.close()
 
 
-def make_service(settings: Settings, *, database: Database, changes: Changes) -> Service:
+def open_database(url: str, *, busy_seconds: float = BUSY_SECONDS) -> OwnedDatabase:
+    """The database that the SQLAlchemy URL names. `busy_seconds` is how long a call waits for other processes' writes."""
+    return SqliteDatabase(url, busy_seconds=busy_seconds)
+
+
+def make_engine(url: str) -> Engine:
+    """What gives the pending jobs of that database to workers."""
+    return LocalEngine()
+
+
+def make_service(settings: Settings, *, store: Store, logs: Logs, changes: Changes) -> Service:
     recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
     quotas = Quotas(max_pending=settings.token_max_pending, max_log_bytes=settings.token_max_log_bytes, log_cap=settings.log_cap)
-    return Service(Store(database), Logs(database), recipes, changes, max_pending=settings.max_pending, quotas=quotas)
+    submissions = Submissions(store, recipes, max_pending=settings.max_pending, quotas=quotas)
+    return Service(store, logs, recipes, submissions, changes)
 
 
 def _make_database_file(url: str) -> None:

@@ -38,7 +38,7 @@ class Status(StrEnum):
 
 
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED}),
+    Status.PENDING: frozenset({Status.RUNNING, Status.CANCELLED}),
     Status.RUNNING: frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.PENDING}),
     Status.COMPLETED: frozenset(),
     Status.FAILED: frozenset(),
@@ -47,7 +47,6 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 """Status to the statuses that may follow it. `running → pending` is a new attempt after the supervisor was lost."""
 
 ENDED: frozenset[Status] = frozenset(status for status, following in TRANSITIONS.items() if not following)
-ACTIVE: frozenset[Status] = frozenset(TRANSITIONS) - ENDED
 
 
 def sources(target: Status) -> frozenset[Status]:

@@ -15,12 +15,11 @@ from jobs.log_states import LogStates
 from jobs.model import Caller, Job, JobEvent, JobType, Json, LogChunk, Stream, Submission, WorkerInfo
 from jobs.recipes.expand import JobTypeInfo, Recipes
 from jobs.recipes.templates import Template, TemplateCatalog
-from jobs.recipes.workspace import Workspace
-from jobs.store.jobs import IdempotencyKey, NewJob, Store, Submitted
+from jobs.store.jobs import IdempotencyKey, Store, Submitted
 from jobs.store.listing import JobCounts, JobFilter
 from jobs.store.logs import Logs, LogState
-from jobs.store.quotas import Quotas
 from jobs.store.tokens import Tokens
+from jobs.submission import Submissions
 
 RAW_BYTES = 1 << 20
 LOOK_SECONDS = 2.0
@@ -61,39 +60,25 @@ class JobPage:
 
 
 class Service:
-    def __init__(
-        self, store: Store, logs: Logs, recipes: Recipes, changes: Changes, *, max_pending: int, quotas: Quotas | None = None
-    ) -> None:
+    def __init__(self, store: Store, logs: Logs, recipes: Recipes, submissions: Submissions, changes: Changes) -> None:
         self.tokens = Tokens(store.database)
         self._store = store
         self._logs = logs
         self._recipes = recipes
+        self._submissions = submissions
         self._changes = changes
-        self._max_pending = max_pending
-        self._quotas = quotas
         self._newest = (-1, 0)
         self._log_states = LogStates(logs)
 
     # -- jobs -------------------------------------------------------------------------------------------------------------
 
     def submit(self, body: Mapping[str, Json], *, caller: Caller, idempotency_key: str | None = None) -> Submitted:
-        """`body` has passed the contract. Raises what `Recipes.expand` and `Store.submit` raise; nothing is stored then."""
-        submission = _to_submission(body)
-        return self._submit(submission, caller=caller, idempotency=_idempotency(idempotency_key, body, caller))
+        """`body` has passed the contract. Raises what `Submissions.submit` raises; nothing is stored then."""
+        return self._submissions.submit(_to_submission(body), by=caller.name, idempotency=_idempotency(idempotency_key, body, caller))
 
     def retry(self, job_id: str, *, caller: Caller) -> Job:
-        job = self._store.get_ended(job_id)
-        return self._submit(Submission.from_json(job.submission), caller=caller, retry_of=job.id).job
-
-    def _submit(
-        self, submission: Submission, *, caller: Caller, idempotency: IdempotencyKey | None = None, retry_of: str | None = None
-    ) -> Submitted:
-        if idempotency and (earlier := self._store.replay(idempotency)) is not None:
-            # Before the recipe is looked at: a `create` that was accepted must stay accepted after its project is there.
-            return Submitted(earlier, replayed=True)
-        recipe = self._recipes.expand(submission)
-        new = NewJob(submission, recipe.queue, recipe.concurrency_key, recipe.project, caller.name, retry_of)
-        return self._store.submit(new, max_pending=self._max_pending, quotas=self._quotas, idempotency=idempotency)
+        """Raises what `Submissions.retry` raises."""
+        return self._submissions.retry(job_id, by=caller.name)
 
     def get(self, job_id: str, *, wait: float = 0) -> Job:
         """The job, at once or when it has ended, after at most `wait` seconds. Raises JobNotFound."""
@@ -207,10 +192,6 @@ class Service:
             # The name is in the address here, not in a body that a pointer could point into.
             raise TemplateNotFound(name, pointer=None) from None
 
-    @property
-    def workspace(self) -> Workspace:
-        return self._recipes.workspace
-
     def counts(self) -> JobCounts:
         return self._store.counts()
 
@@ -219,7 +200,7 @@ class Service:
 
     def check_ready(self) -> None:
         """Raises Unavailable when the store, or every worker, is gone."""
-        self._store.database.check_file()
+        self._store.database.check_ready()
         if not any(worker.alive for worker in self._store.workers()):
             raise Unavailable("No worker is alive.")
 

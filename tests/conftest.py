@@ -16,6 +16,8 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `support`
 
+from jobs.bootstrap import open_database
+from jobs.store.database import OwnedDatabase
 from support.server import RunningServer, start_server
 from support.waiting import eventually
 
@@ -45,6 +47,21 @@ START_UPS: set[int] = set()
 
 def _children() -> set[int]:
     return {child.pid for child in psutil.Process().children()}
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """The URL of a database of the test's own, which is not there yet."""
+    return f"sqlite:///{tmp_path / 'runcast.db'}"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[OwnedDatabase]:
+    """A database of the test's own, with the current schema."""
+    database = open_database(database_url)
+    database.migrate()
+    yield database
+    database.close()
 
 
 @pytest.fixture(scope="session")

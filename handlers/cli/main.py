@@ -121,14 +121,14 @@ def worker(**given: Any) -> int:
     """Start a worker, which runs jobs for servers on the same database."""
     settings = settings_from(given, leave_out=NOT_FOR_WORKERS)
     from jobs.bootstrap import prepare
-    from jobs.execution.worker import run
     from jobs.execution.worker_lock import lock_worker
     from jobs.logging_setup import log_to_stderr
+    from jobs.run_worker import run_worker
 
     log_to_stderr()
     prepare(settings)
     with lock_worker(settings.data_dir, settings.worker_id):
-        return run(settings)
+        return run_worker(settings)
 
 
 follow_option: Callable[[Command], Command] = click.option(

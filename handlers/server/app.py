@@ -13,15 +13,14 @@ from handlers.events.server import add_sockets, make_encode
 from handlers.events.sockets import Sockets
 from handlers.events.websocket_patches import SendAllLayer
 from handlers.server.agreement import check_agreement
-from handlers.server.gevent_store import GeventChanges, GeventDatabase
+from handlers.server.gevent_store import WAIT_SECONDS, GeventChanges, GeventDatabase
 from handlers.web.application import add_audit, add_headers, add_metrics, make_web
 from handlers.web.body_timeout import BODY_BYTES, TimedBodies
 from handlers.web.gateway import HostCheckLayer, SecurityHeaders, refuse
 from handlers.web.metrics import Metrics
 from handlers.web.wsgi import Wsgi
-from jobs.bootstrap import make_service
+from jobs.bootstrap import make_engine, make_service, open_database
 from jobs.settings import Settings
-from jobs.store.feed import open_feed
 from jobs.store.jobs import Store
 from jobs.store.logs import Logs
 
@@ -32,11 +31,13 @@ def create_app(settings: Settings) -> Wsgi:
     """Everything that answers clients, from the inside out. Raises ContractError when contract and code differ."""
     contract = Contract.load()
     check_agreement(contract)
-    feed = open_feed(settings.url)
-    database = GeventDatabase(settings.url, doubt=feed.doubt)
+    reader = open_database(settings.url)
+    feed = reader.feed()
+    database = GeventDatabase(reader, open_database(settings.url, busy_seconds=WAIT_SECONDS), feed=feed)
     changes = GeventChanges(feed)
-    service = make_service(settings, database=database, changes=changes)
-    caster = Caster(Store(database), Logs(database), changes, make_encode(contract if settings.validate_events else None))
+    store, logs = Store(database, make_engine(settings.url)), Logs(database)
+    service = make_service(settings, store=store, logs=logs, changes=changes)
+    caster = Caster(store, logs, changes, make_encode(contract if settings.validate_events else None))
     gate = HostCheck.of(settings)
     door = Authenticator(service.tokens, calls=Rate(settings.rate_limit), failures=Rate(settings.failure_limit))
     audit = Audit()

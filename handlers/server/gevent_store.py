@@ -6,7 +6,6 @@ go to a thread of their own; those that wait there together share one transactio
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -41,15 +40,31 @@ class Outcome:
 
 
 class GeventDatabase(Database):
-    """To be used from the loop only. `doubt` is called when the store was in trouble."""
+    """Reads with `reader` in the loop and writes with `writer` in a thread. To be used from the loop only.
 
-    def __init__(self, url: str, *, doubt: Callable[[], None]) -> None:
-        super().__init__(url)
-        self._doubt = doubt
+    They are two databases so that the thread never meets a lock of the loop's connections. `feed` is reopened after trouble of the store.
+    """
+
+    def __init__(self, reader: Database, writer: Database, *, feed: Feed) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._feed = feed
         self._threads = ThreadPool(1)
-        self._writer = Database(url, busy_seconds=WAIT_SECONDS)  # of the thread alone: locks of the loop's connections never meet it
         self._waiting: list[tuple[Work[Any], AsyncResult[Any]]] = []
         self._committing = False
+
+    @property
+    def url(self) -> str:
+        return self._reader.url
+
+    def read(self, work: Work[T]) -> T:
+        return self._reader.read(work)
+
+    def check_ready(self) -> None:
+        self._reader.check_ready()
+
+    def feed(self) -> Feed:
+        return self._reader.feed()
 
     def write(self, work: Work[T], *, durable: bool = True) -> T:
         result: AsyncResult[T] = AsyncResult()
@@ -60,7 +75,7 @@ class GeventDatabase(Database):
         return cast(T, result.get())
 
     def close(self) -> None:
-        super().close()
+        self._reader.close()
         self._threads.kill()
         self._writer.close()
 
@@ -71,8 +86,8 @@ class GeventDatabase(Database):
                 outcomes = self._threads.apply(_write_together, (self._writer, [work for work, _ in batch]))
                 if any(isinstance(outcome.error, Unavailable) for outcome in outcomes):
                     # All connections of a process share what the first of them opened: as long as one is kept, none gets well.
-                    super().close()
-                    self._doubt()
+                    self._reader.close()
+                    self._feed.reopen()
                 for (_, result), outcome in zip(batch, outcomes, strict=True):
                     outcome.hand_to(result)
         finally:

@@ -280,7 +280,7 @@ class Server:
         # A stop that comes before it can hear it is held back until then, and does not end it with its jobs still running.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, OURS)
         try:
-            return self._spawn("jobs.execution.worker", {}, keep=[])
+            return self._spawn("jobs.run_worker", {}, keep=[])
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

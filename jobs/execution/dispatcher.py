@@ -21,14 +21,13 @@ from typing import TypeVar
 
 from jobs.clock import SteadyClock
 from jobs.errors import Unavailable
-from jobs.execution.engines.local import LocalEngine
+from jobs.execution.engines import Engine
 from jobs.execution.process import Identity, boot_id, end_strays, pid_namespace
 from jobs.execution.signals import FORCE_SIGNAL, OURS, STOP_SIGNALS
 from jobs.execution.worker_lock import is_unlocked
 from jobs.fault_points import reached
 from jobs.settings import Settings
 from jobs.store.database import Database
-from jobs.store.feed import open_feed
 from jobs.store.leases import HeldLease, Lease, Leases
 from jobs.store.retention import Retention
 
@@ -51,13 +50,16 @@ DAY_MS = 24 * 3600 * 1000
 class Dispatcher:
     """One worker's loop. `hand_over` gives a lease to a fresh supervisor."""
 
-    def __init__(self, settings: Settings, *, database: Database, hand_over: Callable[[Lease], None], channel: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, *, database: Database, engine: Engine, hand_over: Callable[[Lease], None], channel: socket.socket
+    ) -> None:
         self._settings = settings
         self._channel = channel
-        self._leases = Leases(database)
-        self._engine = LocalEngine(self._leases, worker_id=settings.worker_id, host=host_id(), queues=settings.queue, slots=settings.slots)
+        self._database = database
+        self._engine = engine
+        self._leases = Leases(database, engine)
         self._hand_over = hand_over
-        self._feed = open_feed(settings.url)
+        self._feed = database.feed()
         self._watch = LostJobDetector(settings.lease_seconds, worker_id=settings.worker_id)
         self._retention = Retention(
             database,
@@ -151,7 +153,7 @@ class Dispatcher:
         except Unavailable as error:
             logger.warning("%s Trying on.", error)
             self._watch.forget()
-            self._feed.doubt()
+            self._feed.reopen()
             time.sleep(0.5)
 
     def _listen(self, seconds: float) -> bool:
@@ -172,7 +174,11 @@ class Dispatcher:
     def _claim(self) -> None:
         if self._stopping:
             return
-        for lease in self._engine.claim():
+        settings = self._settings
+        leases = self._engine.claim(
+            self._database, worker_id=settings.worker_id, host=host_id(), queues=settings.queue, slots=settings.slots
+        )
+        for lease in leases:
             reached("claim.committed")
             try:
                 self._hand_over(lease)

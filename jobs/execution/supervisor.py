@@ -23,6 +23,7 @@ from sqlalchemy import Connection
 
 from jobs.clock import SteadyClock
 from jobs.errors import LeaseLost, RuncastError, StoreReplaced, Unavailable
+from jobs.execution.engines import Engine
 from jobs.execution.output import Block, Masker, OutputPipeline, Watcher, forms_of
 from jobs.execution.process import Command, Exit, Identity, Process, become_subreaper
 from jobs.execution.progress import ProgressTracker
@@ -30,8 +31,7 @@ from jobs.fault_points import reached
 from jobs.model import JobType, LogChunk, Progress, Reason, Status, Stream, Submission
 from jobs.recipes.expand import Recipe, Recipes, job_environment
 from jobs.settings import Settings
-from jobs.store.database import Database
-from jobs.store.feed import Feed, open_feed
+from jobs.store.database import Database, OwnedDatabase
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import CancelRequest, Lease, Leases, Outcome, TakenJob, failure
 from jobs.store.logs import LogWriter, Step
@@ -65,13 +65,13 @@ class Ending:
     kill_at: float
 
 
-def rehearse(database: Database) -> None:
+def rehearse(database: OwnedDatabase, engine: Engine) -> None:
     """Do once, without effect, what every supervisor does with the store, so that the forks need not compile its statements anew."""
     task = Submission(JobType.TASK, {"task": "rehearsal"})
-    with database.rehearsal():
-        leases = Leases(database)
-        Store(database).submit(NewJob(task, "rehearsal", None, None, "rehearsal"), max_pending=1 << 30)
-        (lease,) = leases.claim(worker_id="rehearsal", host="", queues=["rehearsal"], slots=1)
+    with database.dry_run():
+        leases = Leases(database, engine)
+        Store(database, engine).submit(NewJob(task, "rehearsal", None, None, "rehearsal"), max_pending=1 << 30)
+        (lease,) = engine.claim(database, worker_id="rehearsal", host="", queues=["rehearsal"], slots=1)
         leases.take(lease, supervisor={})
         leases.update(lease, process_group=0)
         leases.cancel_request(lease)
@@ -83,10 +83,9 @@ def rehearse(database: Database) -> None:
         leases.end(lease, Outcome(Status.COMPLETED, "rehearsal"))
 
 
-def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, database: Database) -> None:
+def supervise(settings: Settings, recipes: Recipes, lease: Lease, *, leases: Leases) -> None:
     """One job from its lease to its end. The process must have no children, and a session of its own."""
     become_subreaper()
-    leases = Leases(database)
     taken = _take(leases, lease)
     reached("start.taken")
     clock = SteadyClock(not_before=taken.started_at)
@@ -274,7 +273,7 @@ class Run:
         self._sign_every = settings.lease_seconds / 4
         self._signed = self._started
         self._looked = self._started
-        self._feed: Feed = open_feed(settings.url)
+        self._feed = leases.database.feed()
         self._ending: Ending | None = None
         self._killed = False
         self._exit: Exit | None = None

@@ -22,16 +22,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from jobs.errors import LeaseLost, OperatorError, Unavailable
+from jobs.errors import LeaseLost, Unavailable
 from jobs.execution.dispatcher import Dispatcher, receive
+from jobs.execution.engines import Engine
 from jobs.execution.signals import FORCE_SIGNAL, OURS, REPEAT_SECONDS, STOP_SIGNALS
 from jobs.execution.supervisor import rehearse, supervise
 from jobs.fault_points import reached
-from jobs.logging_setup import log_to_stderr
 from jobs.recipes.expand import Recipes
 from jobs.settings import Settings
-from jobs.store.database import Database
-from jobs.store.leases import Lease
+from jobs.store.database import OwnedDatabase
+from jobs.store.leases import Lease, Leases
 
 logger = logging.getLogger("runcast.worker")
 
@@ -56,27 +56,26 @@ class Supervisor:
     channel: socket.socket
 
 
-def run(settings: Settings, *, lifeline: int | None = None) -> int:
-    """Until SIGTERM or SIGINT, of which a second one ends jobs at once; gives the exit status. Raises OperatorError.
+def run(settings: Settings, recipes: Recipes, *, database: OwnedDatabase, engine: Engine, lifeline: int | None = None) -> int:
+    """Until SIGTERM or SIGINT, of which a second one ends jobs at once; gives the exit status.
 
     `lifeline` is a pipe whose end means that whoever started us is gone.
     """
-    recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
-    database = Database(settings.url, busy_seconds=BUSY_SECONDS)
     try:
-        rehearse(database)
+        rehearse(database, engine)
     except Unavailable as error:  # it will be there again, and nothing depends on a rehearsal
         logger.warning("%s Starting without it.", error)
     # What is there now stays there for all forks: the collector need not look at it again, nor copy its pages.
     gc.collect()
     gc.freeze()
-    return Worker(settings, recipes, database=database, lifeline=lifeline).run()
+    return Worker(settings, recipes, database=database, engine=engine, lifeline=lifeline).run()
 
 
 class Worker:
-    def __init__(self, settings: Settings, recipes: Recipes, *, database: Database, lifeline: int | None) -> None:
+    def __init__(self, settings: Settings, recipes: Recipes, *, database: OwnedDatabase, engine: Engine, lifeline: int | None) -> None:
         self._settings = settings
         self._database = database
+        self._engine = engine
         self._recipes = recipes
         self._lifeline = lifeline
         self._channel: socket.socket | None = None
@@ -159,7 +158,8 @@ class Worker:
             channel.sendall(json.dumps(lease.__dict__).encode() + b"\n")
 
         # Of the same file as the supervisors': one of them that writes elsewhere could not take what the other claims.
-        dispatcher = Dispatcher(self._settings, database=self._database.sibling(), hand_over=hand_over, channel=channel)
+        database = self._database.sibling()
+        dispatcher = Dispatcher(self._settings, database=database, engine=self._engine, hand_over=hand_over, channel=channel)
         return 0 if dispatcher.run() else GAVE_UP
 
     def _hear(self) -> None:
@@ -254,14 +254,14 @@ class Worker:
         os.setsid()
         if spare:
             with suppress(Unavailable):  # it touches what the first job will touch; nothing depends on it
-                rehearse(self._database)
+                rehearse(self._database, self._engine)
         for number in range(1, JOBS_EACH + 1):
             line = receive(channel)
             if not line:
                 break
             reached("start.received")
             try:
-                supervise(self._settings, self._recipes, Lease(**json.loads(line)), database=self._database)
+                supervise(self._settings, self._recipes, Lease(**json.loads(line)), leases=Leases(self._database, self._engine))
             except LeaseLost as error:
                 logger.warning("%s", error)
             if number < JOBS_EACH:
@@ -298,19 +298,3 @@ class Worker:
                 end.close()
         if self._lifeline is not None:
             os.close(self._lifeline)
-
-
-def main() -> int:
-    """`python -m jobs.execution.worker`, as `serve` starts it: settings and the lifeline's descriptor in the environment."""
-    log_to_stderr()
-    settings = Settings.from_json(json.loads(os.environ.pop("RUNCAST_SETTINGS")))
-    lifeline = os.environ.pop("RUNCAST_LIFELINE", None)
-    try:
-        return run(settings, lifeline=int(lifeline) if lifeline else None)
-    except OperatorError as error:
-        print(f"runcast: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

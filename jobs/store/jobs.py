@@ -17,15 +17,12 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
-    and_,
     bindparam,
     case,
     delete,
-    exists,
     func,
     insert,
     literal,
-    null,
     or_,
     select,
     update,
@@ -52,10 +49,8 @@ from jobs.store import listing
 from jobs.store.database import Database
 from jobs.store.listing import JobCounts, JobFilter
 from jobs.store.quotas import Quotas
+from jobs.store.scheduling import WORKER_ALIVE_MS, PendingJob, Scheduler, queue_names
 from jobs.store.schema import idempotency_keys, in_status, job_events, jobs, workers
-
-WORKER_ALIVE_MS = 15_000
-"""A worker that gave no sign for so long counts as gone."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +81,9 @@ class Submitted:
 class Store:
     """Reads give jobs as they are now; a deleted job is not found, even while it is still ending."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, scheduler: Scheduler) -> None:
         self.database = database
+        self._scheduler = scheduler
 
     # -- what clients change ------------------------------------------------------------------------------------------
 
@@ -98,17 +94,18 @@ class Store:
 
         def work(connection: Connection) -> Submitted:
             if idempotency and (earlier := _find_replay(connection, idempotency)):
-                return Submitted(_get(connection, earlier), replayed=True)
+                return Submitted(self._get(connection, earlier), replayed=True)
             if quotas is not None:
                 quotas.check(connection, new.submitted_by)
             _check_room(connection, max_pending)
             job_id = _next_id(connection)
             _insert_job(connection, job_id, new)
+            self._scheduler.enqueue(connection, PendingJob(job_id, new.queue, new.submission.priority, new.concurrency_key))
             if idempotency:
                 values = {"owner": idempotency.owner, "key": idempotency.key, "body_hash": idempotency.body_hash, "job_id": job_id}
                 connection.execute(insert(idempotency_keys), values)
             reached("submit.stored")
-            return Submitted(_get(connection, job_id), replayed=False)
+            return Submitted(self._get(connection, job_id), replayed=False)
 
         submitted = self.database.write(work)
         reached("submit.committed")
@@ -119,7 +116,7 @@ class Store:
 
         def work(connection: Connection) -> Job | None:
             earlier = _find_replay(connection, idempotency)
-            return None if earlier is None else _get(connection, earlier)
+            return None if earlier is None else self._get(connection, earlier)
 
         return self.database.read(work)
 
@@ -127,11 +124,11 @@ class Store:
         """Ask for the end of a job; a pending one ends at once. Raises JobNotFound, and JobEnded when it ended otherwise than cancelled."""
 
         def work(connection: Connection) -> Job:
-            job = _get(connection, job_id)
+            job = self._get(connection, job_id)
             if job.status in ENDED and job.status is not Status.CANCELLED:
                 raise JobEnded(job_id, job.status)
-            _cancel(connection, job, by=by, force=force)
-            return _get(connection, job_id)
+            _cancel(connection, job, scheduler=self._scheduler, by=by, force=force)
+            return self._get(connection, job_id)
 
         return self.database.write(work)
 
@@ -142,7 +139,7 @@ class Store:
         """
 
         def work(connection: Connection) -> None:
-            _cancel(connection, _get(connection, job_id), by=by, force=False)
+            _cancel(connection, self._get(connection, job_id), scheduler=self._scheduler, by=by, force=False)
             hidden = update(jobs).where(jobs.c.id == job_id).values(deleted_at=now_ms()).returning(jobs.c.type, jobs.c.status)
             row = connection.execute(hidden).one()
             listing.note_deleted(connection, job_id, type=row.type, status=row.status)
@@ -161,29 +158,29 @@ class Store:
 
     def get(self, job_id: str) -> Job:
         """Raises JobNotFound."""
-        return self.database.read(lambda connection: _get(connection, job_id))
+        return self.database.read(lambda connection: self._get(connection, job_id))
 
     def get_with_cursor(self, job_id: str) -> tuple[Job, int]:
         """The job, and the cursor of the newest status change at the same moment: later ones come after it. Raises JobNotFound."""
-        return self.database.read(lambda connection: (_get(connection, job_id), _last_event(connection)))
+        return self.database.read(lambda connection: (self._get(connection, job_id), _last_event(connection)))
 
     def find(self, job_id: str) -> Job | None:
         """The job even if it was deleted, as long as its rows are there: for those who watched it."""
-        return self.database.read(lambda connection: next(iter(_found(connection, _FIND_ANY, {"job_id": job_id})), None))
+        return self.database.read(lambda connection: next(iter(self._found(connection, _FIND_ANY, {"job_id": job_id})), None))
 
     def list_jobs(self, wanted: JobFilter, *, limit: int, cursor: str | None = None) -> list[Job]:
         """Newest first, after `cursor` (the id of the last job seen)."""
 
         def work(connection: Connection) -> list[Job]:
             ids = listing.page(connection, wanted, limit=limit, cursor=cursor)
-            return sorted(_found(connection, _JOBS.where(jobs.c.id.in_(ids))), key=lambda job: job.id, reverse=True)
+            return sorted(self._found(connection, _JOBS.where(jobs.c.id.in_(ids))), key=lambda job: job.id, reverse=True)
 
         return self.database.read(work)
 
     def active(self) -> list[Job]:
         """Every running job, deleted or not."""
         query = _JOBS.where(in_status(jobs, Status.RUNNING))
-        return self.database.read(lambda connection: _found(connection, query))
+        return self.database.read(lambda connection: self._found(connection, query))
 
     def events(self, job_id: str) -> list[JobEvent]:
         """A job's history, oldest first. Raises JobNotFound."""
@@ -214,6 +211,17 @@ class Store:
         now = now_ms()
         return self.database.read(lambda connection: [_to_worker(row, now) for row in connection.execute(query)])
 
+    def _get(self, connection: Connection, job_id: str) -> Job:
+        for job in self._found(connection, _FIND, {"job_id": job_id}):
+            return job
+        raise JobNotFound(job_id)
+
+    def _found(self, connection: Connection, query: Select[Any], values: Mapping[str, Any] | None = None) -> list[Job]:
+        rows = connection.execute(query, values).all()
+        pending = [row.id for row in rows if row.status == Status.PENDING]
+        reasons = self._scheduler.waiting_for(connection, pending) if pending else {}
+        return [to_job(row, reasons.get(row.id)) for row in rows]
+
 
 # -- writes ---------------------------------------------------------------------------------------------------------------
 
@@ -223,12 +231,14 @@ def transition(
     job_id: str,
     target: Status,
     *,
+    scheduler: Scheduler,
     cause: str,
     reason: Reason | None = None,
     held_by: str | None = None,
     **values: Any,
 ) -> bool:
-    """Move a job to `target` if that is legal from where it is (and, with `held_by`, if that lease still holds it), and write its history.
+    """Move a job to `target` if that is legal from where it is (and, with `held_by`, if that lease still holds it); write its history and
+    tell the scheduler.
 
     False when another writer was there first: nothing has changed then.
     """
@@ -236,13 +246,20 @@ def transition(
     if held_by is not None:
         guard.append(jobs.c.lease == held_by)
     changed = update(jobs).where(*guard).values(status=target, previous_status=jobs.c.status, reason=reason, **values)
-    told = (jobs.c.previous_status, jobs.c.attempt, jobs.c.type, jobs.c.labels, jobs.c.deleted_at)
+    told = (
+        *(jobs.c.previous_status, jobs.c.attempt, jobs.c.type, jobs.c.labels, jobs.c.deleted_at),
+        *(jobs.c.queue, jobs.c.priority, jobs.c.concurrency_key),
+    )
     row = connection.execute(changed.returning(*told)).one_or_none()
     if row is None:
         return False
     if row.deleted_at is None:
         listing.note_status(connection, job_id, type=row.type, previous=row.previous_status, status=target, labelled=bool(row.labels))
     _write_history(connection, job_id, status=target, previous=row.previous_status, reason=reason, attempt=row.attempt, cause=cause)
+    if target in ENDED:
+        scheduler.forget(connection, job_id)
+    elif target is Status.PENDING:
+        scheduler.requeue(connection, PendingJob(job_id, row.queue, row.priority, row.concurrency_key))
     return True
 
 
@@ -307,7 +324,7 @@ def _insert_job(connection: Connection, job_id: str, new: NewJob) -> None:
     _write_history(connection, job_id, status=Status.PENDING, previous=None, reason=None, attempt=0, cause=cause)
 
 
-def _cancel(connection: Connection, job: Job, *, by: str, force: bool) -> None:
+def _cancel(connection: Connection, job: Job, *, scheduler: Scheduler, by: str, force: bool) -> None:
     if job.ended:
         return
     connection.execute(
@@ -322,7 +339,15 @@ def _cancel(connection: Connection, job: Job, *, by: str, force: bool) -> None:
     )
     if job.status is Status.PENDING:
         ended_at = not_before(jobs.c.created_at, now_ms())
-        transition(connection, job.id, Status.CANCELLED, cause=f"cancelled by {by}", reason=Reason.CANCELLED_BY_CLIENT, ended_at=ended_at)
+        transition(
+            connection,
+            job.id,
+            Status.CANCELLED,
+            scheduler=scheduler,
+            cause=f"cancelled by {by}",
+            reason=Reason.CANCELLED_BY_CLIENT,
+            ended_at=ended_at,
+        )
 
 
 def _find_replay(connection: Connection, wanted: IdempotencyKey) -> str | None:
@@ -344,41 +369,8 @@ def _check_room(connection: Connection, limit: int) -> None:
 # -- reads ----------------------------------------------------------------------------------------------------------------
 
 
-def blocked() -> ColumnElement[bool]:
-    """Whether a pending job has to wait for another one of its concurrency key: one that runs, or one before it that can run.
-
-    `served` names the queues that have a living worker: what waits in another one cannot run, and so blocks nobody.
-    """
-    other, ahead = jobs.alias("other"), jobs.alias("ahead")
-    running = select(other.c.concurrency_key).where(in_status(other, Status.RUNNING), other.c.concurrency_key.is_not(None))
-    before = exists().where(
-        in_status(ahead, Status.PENDING),
-        ahead.c.concurrency_key == jobs.c.concurrency_key,
-        ahead.c.queue.in_(bindparam("served", expanding=True)),
-        ahead.c.id < jobs.c.id,
-    )
-    return and_(jobs.c.concurrency_key.is_not(None), or_(jobs.c.concurrency_key.in_(running), before))
-
-
-def served_queues(connection: Connection) -> set[str]:
-    """The queues that have a living worker."""
-    now = now_ms()
-    rows = connection.execute(_ALIVE, {"first": now - WORKER_ALIVE_MS, "last": now + WORKER_ALIVE_MS}).scalars()
-    return {queue for queues in rows for queue in _names(queues)}
-
-
-def _waiting_for() -> ColumnElement[Any]:
-    return case(
-        (jobs.c.status != Status.PENDING, null()),
-        (blocked(), WaitingFor.CONCURRENCY_KEY.value),
-        (jobs.c.queue.not_in(bindparam("served", expanding=True)), WaitingFor.WORKER.value),
-        else_=WaitingFor.SLOT.value,
-    ).label("waiting_for")
-
-
 _LAST_EVENT = select(func.max(job_events.c.cursor))
-_ALIVE = select(workers.c.queues).where(workers.c.heartbeat_at.between(bindparam("first"), bindparam("last")))
-_JOBS: Select[Any] = select(jobs, _waiting_for())
+_JOBS: Select[Any] = select(jobs)
 _FIND_ANY = _JOBS.where(jobs.c.id == bindparam("job_id"))
 _FIND = _FIND_ANY.where(jobs.c.deleted_at.is_(None))
 _EXISTS = select(jobs.c.id).where(jobs.c.id == bindparam("job_id"), jobs.c.deleted_at.is_(None))
@@ -388,19 +380,8 @@ def _last_event(connection: Connection) -> int:
     return connection.execute(_LAST_EVENT).scalar() or 0
 
 
-def _found(connection: Connection, query: Select[Any], values: Mapping[str, Any] | None = None) -> list[Job]:
-    served = sorted(served_queues(connection))
-    return [to_job(row) for row in connection.execute(query, {**(values or {}), "served": served})]
-
-
-def _get(connection: Connection, job_id: str) -> Job:
-    for job in _found(connection, _FIND, {"job_id": job_id}):
-        return job
-    raise JobNotFound(job_id)
-
-
-def to_job(row: Row[Any]) -> Job:
-    """A row of `jobs` with `waiting_for`, as the domain knows it."""
+def to_job(row: Row[Any], waiting_for: WaitingFor | None) -> Job:
+    """A row of `jobs`, as the domain knows it."""
     dropped = row.dropped_last - row.dropped_first + 1 if row.dropped_first is not None else 0
     return Job(
         id=row.id,
@@ -409,7 +390,7 @@ def to_job(row: Row[Any]) -> Job:
         status=Status(row.status),
         reason=row.reason and Reason(row.reason),
         error=row.error,
-        waiting_for=row.waiting_for and WaitingFor(row.waiting_for),
+        waiting_for=waiting_for,
         progress=Progress(row.progress_percent, row.progress_message),
         result=row.result,
         exit_code=row.exit_code,
@@ -455,13 +436,9 @@ def _to_worker(row: Row[Any], now: int) -> WorkerInfo:
         pid=row.pid,
         slots=row.slots,
         busy_slots=row.busy_slots,
-        queues=tuple(_names(row.queues)),
+        queues=tuple(queue_names(row.queues)),
         started_at=row.started_at,
         heartbeat_at=row.heartbeat_at,
         # A sign from the future is one from before the clock was set back.
         alive=abs(now - row.heartbeat_at) < WORKER_ALIVE_MS,
     )
-
-
-def _names(queues: str) -> list[str]:
-    return queues.strip(",").split(",")

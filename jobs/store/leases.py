@@ -11,14 +11,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from jobs.clock import now_ms
 from jobs.errors import LeaseLost
 from jobs.fault_points import reached
 from jobs.model import Json, Reason, Status, Submission
 from jobs.store.database import Database
-from jobs.store.jobs import blocked, not_before, served_queues, transition
+from jobs.store.jobs import not_before, transition
+from jobs.store.scheduling import Scheduler
 from jobs.store.schema import in_status, jobs, workers
 
 FORGOTTEN_MS = 24 * 3600 * 1000
@@ -89,27 +90,11 @@ class HeldLease:
 
 
 class Leases:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, scheduler: Scheduler) -> None:
         self.database = database
+        self._scheduler = scheduler
 
     # -- the worker -----------------------------------------------------------------------------------------------------
-
-    def claim(self, *, worker_id: str, host: str, queues: Sequence[str], slots: int) -> list[Lease]:
-        """Take as many pending jobs as there are free slots: higher priority first, then oldest, one of each concurrency key."""
-
-        def find(connection: Connection) -> Row[Any] | None:
-            return _claimable(connection, queues=queues) if _busy(connection, worker_id) < slots else None
-
-        def work(connection: Connection) -> list[Lease]:
-            claimed: list[Lease] = []
-            # One by one: each claim takes a slot, and may block the jobs that share its concurrency key.
-            while (found := find(connection)) is not None:
-                claimed.append(_hand_out(connection, found.id, attempt=found.attempt + 1, worker_id=worker_id, host=host))
-            reached("claim.stored")
-            return claimed
-
-        # Mostly there is nothing to claim, and then no other writer has to wait for us.
-        return self.database.write(work) if self.database.read(find) is not None else []
 
     def register_worker(self, *, worker_id: str, host: str, pid: int, slots: int, queues: Sequence[str]) -> None:
         now = now_ms()
@@ -144,7 +129,7 @@ class Leases:
         """End or requeue a job whose supervisor is gone, once nothing of it runs. None when its lease changed meanwhile."""
 
         def work(connection: Connection) -> Status | None:
-            status = _lose(connection, held)
+            status = _lose(connection, held, self._scheduler)
             reached("sweep.stored")
             return status
 
@@ -204,7 +189,7 @@ class Leases:
         """The job's one end, and the lease's; `at` is when, by the supervisor's steady clock. Raises LeaseLost."""
 
         def work(connection: Connection) -> None:
-            if not end_job(connection, lease.job_id, lease.word, outcome, at=at):
+            if not end_job(connection, lease.job_id, lease.word, outcome, scheduler=self._scheduler, at=at):
                 raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
             reached("end.stored")
 
@@ -218,11 +203,12 @@ def update_held(connection: Connection, lease: Lease, values: Mapping[str, Any])
         raise LeaseLost(f"The lease of job {lease.job_id} is gone.")
 
 
-def end_job(connection: Connection, job_id: str, word: str, outcome: Outcome, *, at: int | None = None) -> bool:
+def end_job(connection: Connection, job_id: str, word: str, outcome: Outcome, *, scheduler: Scheduler, at: int | None = None) -> bool:
     return transition(
         connection,
         job_id,
         outcome.status,
+        scheduler=scheduler,
         cause=outcome.cause,
         reason=outcome.reason,
         held_by=word,
@@ -252,44 +238,24 @@ def _held_by(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     return (jobs.c.id == lease.job_id, jobs.c.lease == lease.word, jobs.c.status == Status.RUNNING)
 
 
-def _busy(connection: Connection, worker_id: str) -> int:
-    return connection.execute(_BUSY, {"worker_id": worker_id}).scalar_one()
-
-
-def _claimable(connection: Connection, *, queues: Sequence[str]) -> Row[Any] | None:
-    """The next job to run; None when there is none, or all have to wait for others."""
-    served = sorted(served_queues(connection).union(queues))
-    found = [connection.execute(_CLAIMABLE, {"queue": queue, "served": served}).one_or_none() for queue in queues]
-    return min((row for row in found if row is not None), key=lambda row: (-row.priority, row.id), default=None)
-
-
-# Asked after every change of the store, and putting such statements together costs more than running them.
-# One queue at a time, so that the index gives the jobs in their order.
-_CLAIMABLE: Select[Any] = (
-    select(jobs.c.id, jobs.c.attempt, jobs.c.priority)
-    .where(in_status(jobs, Status.PENDING), jobs.c.queue == bindparam("queue"), ~blocked())
-    .order_by(jobs.c.priority.desc(), jobs.c.id)
-    .limit(1)
-)
-_BUSY = select(func.count()).where(jobs.c.worker_id == bindparam("worker_id"), in_status(jobs, Status.RUNNING))
-
-
-def _hand_out(connection: Connection, job_id: str, *, attempt: int, worker_id: str, host: str) -> Lease:
+def claim_job(connection: Connection, job_id: str, *, attempt: int, worker_id: str, host: str, scheduler: Scheduler) -> Lease | None:
+    """Claim a pending job for a worker. None when it is not pending any more."""
     word = secrets.token_hex(8)
-    transition(
+    claimed = transition(
         connection,
         job_id,
         Status.RUNNING,
+        scheduler=scheduler,
         cause=f"claimed by worker {worker_id}",
         attempt=attempt,
         worker_id=worker_id,
         host=host,
         **{**_RELEASED, "lease": word, "started_at": not_before(jobs.c.created_at, now_ms())},
     )
-    return Lease(job_id, word, attempt)
+    return Lease(job_id, word, attempt) if claimed else None
 
 
-def _lose(connection: Connection, held: HeldLease) -> Status | None:
+def _lose(connection: Connection, held: HeldLease, scheduler: Scheduler) -> Status | None:
     # One that was taken, or gave a sign, since it was looked at is not lost.
     unchanged = (jobs.c.id == held.job_id, jobs.c.lease == held.lease, jobs.c.heartbeat == held.heartbeat)
     row = connection.execute(select(jobs).where(*unchanged)).one_or_none()
@@ -304,12 +270,13 @@ def _lose(connection: Connection, held: HeldLease) -> Status | None:
         # Without a supervisor on record nothing was ever started, so this attempt does not count.
         attempt = row.attempt if started else row.attempt - 1
         cause = "its supervisor was lost; another attempt" if started else "it was claimed, but never started"
-        back = transition(connection, held.job_id, Status.PENDING, cause=cause, held_by=held.lease, attempt=attempt, **_ANEW, **_RELEASED)
+        values = {"attempt": attempt, **_ANEW, **_RELEASED}
+        back = transition(connection, held.job_id, Status.PENDING, scheduler=scheduler, cause=cause, held_by=held.lease, **values)
         return Status.PENDING if back else None
     else:
         detail = "The process that supervised the job was lost; what was left of the job was ended."
         outcome = Outcome(Status.FAILED, "its supervisor was lost", Reason.WORKER_LOST, error=failure(detail))
-    return outcome.status if end_job(connection, held.job_id, held.lease, outcome) else None
+    return outcome.status if end_job(connection, held.job_id, held.lease, outcome, scheduler=scheduler) else None
 
 
 def failure(detail: str) -> dict[str, Json]:

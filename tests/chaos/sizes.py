@@ -23,14 +23,15 @@ import requests
 from chaos.invariants import hold_all, hold_nothing_left, opened
 from chaos.scenario import Findings, Outcome, Scenario
 from chaos.service import Surroundings, colleague
+from jobs.bootstrap import make_engine, open_database
 from jobs.clock import now_ms, to_rfc3339
 from jobs.model import ENDED, JobType, Status, Submission
-from jobs.store.database import Database
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Leases
 from jobs.store.leases import Outcome as End
 from support.history import Past, fill_history, fill_log
 from support.server import RunningServer, task_submission
+from support.stores import claim
 
 MOST_MS = 50.0
 MANY = 10_000
@@ -146,13 +147,13 @@ def run(dose: int, rng: Random, folder: Path) -> Outcome:
 def fill(path: Path, count: int, lines: int) -> str:
     """Gives the job with the long log."""
     path.parent.mkdir(mode=0o700)
-    database = Database(f"sqlite:///{path}")
+    database = open_database(f"sqlite:///{path}")
     database.migrate()
     fill_history(database, Past(count))
-    store, leases = Store(database), Leases(database)
+    store, leases = Store(database, make_engine(database.url)), Leases(database, make_engine(database.url))
     submission = Submission(JobType.TASK, {"task": "true", "inputs": {}})
     log_id = store.submit(NewJob(submission, "default", None, None, "admin"), max_pending=1).job.id
-    [lease] = leases.claim(worker_id="past", host="past", queues=["default"], slots=1)
+    [lease] = claim(leases.database, worker_id="past", host="past", queues=["default"], slots=1)
     fill_log(database, lease, lines)
     leases.end(lease, End(Status.COMPLETED, "exited with code 0", exit_code=0))
     database.close()

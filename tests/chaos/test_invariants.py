@@ -40,13 +40,14 @@ from chaos.load import Load, LoadJob, by_attempt, hold_load
 from chaos.scenario import Findings
 from chaos.service import MARK, Surroundings
 from chaos.witnesses import Witness, hold_witnesses
+from jobs.bootstrap import make_engine, open_database
 from jobs.execution.process import Identity
 from jobs.model import MARKER, JobType, Status, Stream, Submission
-from jobs.store.database import Database
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Leases, Outcome
 from jobs.store.logs import LogWriter
 from support.server import RunningServer
+from support.stores import claim
 
 
 @pytest.fixture
@@ -54,12 +55,12 @@ def surroundings(tmp_path: Path) -> Iterator[Surroundings]:
     """With a store in which one job has ended, with a log, and one runs: under this process, which lives."""
     made = Surroundings.make(tmp_path / "service")
     made.database.parent.mkdir()
-    database = Database(f"sqlite:///{made.database}")
+    database = open_database(f"sqlite:///{made.database}")
     database.migrate()
-    store, own = Store(database), Leases(database)
+    store, own = Store(database, make_engine(database.url)), Leases(database, make_engine(database.url))
     for _ in range(2):
         store.submit(NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=10)
-    first, second = own.claim(worker_id="w", host="here", queues=["default"], slots=2)
+    first, second = claim(database, worker_id="w", host="here", queues=["default"], slots=2)
     for lease in (first, second):
         own.take(lease, supervisor=Identity.of(os.getpid()).__dict__)
     writer = LogWriter(first, cap=1 << 20)
@@ -260,8 +261,8 @@ def test_a_load_that_did_nothing_shows_nothing(server: RunningServer, surroundin
 
 def lose(surroundings: Surroundings, job_id: str, *, lines: int) -> None:
     """As a worker does whose supervisor is gone, after so many lines were stored."""
-    database = Database(f"sqlite:///{surroundings.database}")
-    leases_of_it = Leases(database)
+    database = open_database(f"sqlite:///{surroundings.database}")
+    leases_of_it = Leases(database, make_engine(database.url))
     (held,) = leases_of_it.held()
     writer = LogWriter(held.taken, cap=1 << 20)
     data = b"".join(b"line %d\n" % number for number in range(1, lines + 1))

@@ -23,7 +23,7 @@ from chaos.registry import ATTACKS
 from handlers.cli.main import runcast
 from handlers.cli.options import variable
 from handlers.contract.document import Contract
-from jobs.model import ACTIVE, ENDED, TRANSITIONS, JobType, WaitingFor
+from jobs.model import ENDED, TRANSITIONS, JobType, Status, WaitingFor
 from jobs.recipes.tasks import load_tasks
 from jobs.settings import Settings
 from support.waiting import eventually
@@ -150,7 +150,7 @@ def test_the_tour_shows_what_it_promises(tour: Tour) -> None:
     assert "\nlistening on http" in raw
     assert "\nMy Editor has stopped" in raw
     listed = [line.split() for line in raw.splitlines() if re.search(r"\b(create|build|launch)\b", line) and not line.startswith("{")]
-    assert [next(word for word in words if word in {*ACTIVE, *ENDED}) for words in listed[-3:]] == ["cancelled", "completed", "completed"]
+    assert [next(word for word in words if word in set(Status)) for words in listed[-3:]] == ["cancelled", "completed", "completed"]
 
 
 @needs_curl

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import gevent
 import pytest
 from gevent.event import Event
 
 from handlers.events.caster import Caster, Client, Packet
+from jobs.bootstrap import make_engine
 from jobs.model import JobType, Json, Status, Submission
-from jobs.store.database import Database
+from jobs.store.database import OwnedDatabase
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Lease, Leases, Outcome
 from jobs.store.logs import Logs
+from support.stores import claim
 
 TURNS = 20
 
@@ -79,7 +80,7 @@ class House:
 
     def run_job(self) -> Lease:
         self.store.submit(NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=10)
-        (lease,) = self.leases.claim(worker_id="w", host="here", queues=["default"], slots=10)
+        (lease,) = claim(self.leases.database, worker_id="w", host="here", queues=["default"], slots=10)
         self.leases.take(lease, supervisor={"pid": 1})
         return lease
 
@@ -93,16 +94,13 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    database = Database(f"sqlite:///{tmp_path / 'runcast.db'}")
-    database.migrate()
-    store, changes = Store(database), Changes()
+def house(database: OwnedDatabase) -> Iterator[House]:
+    store, changes = Store(database, make_engine(database.url)), Changes()
     caster = Caster(store, Logs(database), changes, Sent)
-    yield House(caster, changes, store, Leases(database))
+    yield House(caster, changes, store, Leases(database, make_engine(database.url)))
     for name in list(caster._clients):
         caster.disconnect(name)
     changes.notice()
-    database.close()
 
 
 def test_the_last_status_comes_before_the_end_whoever_subscribes_in_between(house: House) -> None:

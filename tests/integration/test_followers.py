@@ -13,14 +13,16 @@ import psutil
 import pytest
 import requests
 
+from jobs.bootstrap import make_engine
 from jobs.log_states import LogStates
 from jobs.model import JobType, LogChunk, Status, Stream, Submission
 from jobs.service import Service
-from jobs.store.database import Database
+from jobs.store.database import OwnedDatabase
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Leases, Outcome
 from jobs.store.logs import Logs, LogState, LogWriter
 from support.server import RunningServer
+from support.stores import claim
 from support.waiting import eventually
 
 
@@ -103,7 +105,7 @@ def test_a_follower_of_a_silent_job_ends_with_its_token(server: RunningServer) -
 
 
 class CountingLogs(Logs):
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: OwnedDatabase) -> None:
         super().__init__(database)
         self.asked = 0
 
@@ -116,14 +118,6 @@ class CountingLogs(Logs):
         return super().chunks(job_id, after_seq=after_seq, max_bytes=max_bytes, stream=stream)
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'runcast.db'}")
-    database.migrate()
-    yield database
-    database.close()
-
-
 class Busy:
     """A store in which other jobs say something all the time, `count` times; then `at_last` happens."""
 
@@ -132,10 +126,10 @@ class Busy:
         self._count = count
         self._at_last = at_last
         self._leases = leases
-        store = Store(leases.database)
+        store = Store(leases.database, make_engine(leases.database.url))
         for _ in range(2):
             store.submit(NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=9)
-        self.followed, busy = leases.claim(worker_id="w", host="here", queues=["default"], slots=2)
+        self.followed, busy = claim(leases.database, worker_id="w", host="here", queues=["default"], slots=2)
         for lease in (self.followed, busy):
             leases.take(lease, supervisor={})
         self._writers = {lease: LogWriter(lease, cap=1 << 20) for lease in (self.followed, busy)}
@@ -156,8 +150,8 @@ class Busy:
         writer.written(step)
 
 
-def test_what_other_jobs_say_is_asked_once_for_all_who_follow(database: Database) -> None:
-    changes = Busy(50, Outcome(Status.COMPLETED, "a test"), leases=Leases(database))
+def test_what_other_jobs_say_is_asked_once_for_all_who_follow(database: OwnedDatabase) -> None:
+    changes = Busy(50, Outcome(Status.COMPLETED, "a test"), leases=Leases(database, make_engine(database.url)))
     logs = CountingLogs(database)
     shared = LogStates(logs)
     with shared.job(changes.followed.job_id), shared.job("another"):
@@ -167,10 +161,10 @@ def test_what_other_jobs_say_is_asked_once_for_all_who_follow(database: Database
     assert logs.asked == 10
 
 
-def test_a_follower_reads_no_log_but_its_own(database: Database) -> None:
-    changes = Busy(50, Outcome(Status.COMPLETED, "a test"), leases=Leases(database))
+def test_a_follower_reads_no_log_but_its_own(database: OwnedDatabase) -> None:
+    changes = Busy(50, Outcome(Status.COMPLETED, "a test"), leases=Leases(database, make_engine(database.url)))
     logs = CountingLogs(database)
-    service = Service(Store(database), logs, None, changes, max_pending=1)  # type: ignore[arg-type]  # nothing is submitted
+    service = Service(Store(database, make_engine(database.url)), logs, None, None, changes)  # type: ignore[arg-type]  # nothing is submitted
     assert b"".join(service.raw_log(changes.followed.job_id, after_seq=0, tail=None, stream=None, follow=True)) == b"x\n"
     # A look at each change, one for the first answer, and a single read of lines.
     assert logs.asked <= changes.version + 3

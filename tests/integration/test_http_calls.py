@@ -21,8 +21,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from handlers.web.gateway import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY
+from jobs.bootstrap import open_database
 from jobs.model import Scope
-from jobs.store.database import Database
 from jobs.store.tokens import Tokens
 from support.server import RunningServer, task_submission
 from support.waiting import eventually
@@ -655,7 +655,7 @@ def cancel(server: RunningServer, job_id: str) -> None:
 
 def add_token(server: RunningServer, name: str, *scopes: Scope) -> None:
     """A token whose secret is its name."""
-    database = Database(f"sqlite:///{server.folder / 'data' / 'runcast.db'}")
+    database = open_database(server.database_url)
     try:
         Tokens(database).add(name, name, frozenset(scopes))
     finally:

@@ -15,9 +15,9 @@ import pytest
 import requests
 
 from handlers.contract.document import Contract
+from jobs.bootstrap import open_database
 from jobs.model import Scope
 from jobs.recipes.workspace import copy_workspace
-from jobs.store.database import Database
 from jobs.store.tokens import Tokens
 from support.server import RunningServer, start_server, task_submission
 from support.state import state
@@ -334,7 +334,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def add_tokens(server: RunningServer) -> None:
     """Tokens of every scope, each with its name as the secret, but for the admin's."""
-    database = Database(f"sqlite:///{server.folder / 'data' / 'runcast.db'}")
+    database = open_database(server.database_url)
     try:
         for name, scopes in TOKENS.items():
             if name != "admin":

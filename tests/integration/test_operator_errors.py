@@ -16,9 +16,9 @@ import psutil
 import pytest
 import websocket
 
+from jobs.bootstrap import open_database
 from jobs.errors import Unauthenticated
 from jobs.settings import Settings
-from jobs.store.database import Database
 from jobs.store.tokens import ADMIN, Tokens
 from support.raw_socket import raw_socket
 from support.server import RunningServer, command
@@ -50,7 +50,7 @@ def tasks(text: str) -> Callable[[Place], dict[str, object]]:
 
 
 def _newer_database(place: Place) -> dict[str, object]:
-    database = Database(f"sqlite:///{place.folder / 'runcast.db'}")
+    database = open_database(f"sqlite:///{place.folder / 'runcast.db'}")
     database.migrate()
     database.close()
     with closing(sqlite3.connect(place.folder / "runcast.db")) as connection, connection:
@@ -190,7 +190,7 @@ def test_a_server_without_worker_shares_the_folder_and_its_token_takes_the_place
 
 def _admin_token_is(server: RunningServer, token: str) -> bool:
     """As the store has it, which a server may remember otherwise for a moment."""
-    database = Database(Settings(data_dir=server.folder / "data").url)
+    database = open_database(Settings(data_dir=server.folder / "data").url)
     try:
         return Tokens(database).authenticate(token).name == ADMIN
     except Unauthenticated:

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, select, text
 
+from jobs.bootstrap import make_engine, open_database
 from jobs.clock import now_ms
 from jobs.model import JobType, Reason, Status, Stream, Submission, WaitingFor
 from jobs.store import listing
-from jobs.store.database import Database
+from jobs.store.database import OwnedDatabase
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Leases, Outcome
 from jobs.store.listing import JobFilter, created_ms, first_id
@@ -24,26 +25,19 @@ from jobs.store.logs import Logs, LogWriter
 from jobs.store.retention import Retention
 from jobs.store.schema import job_counts, job_labels, jobs
 from support.history import Past, fill_history, fill_log
+from support.stores import claim
 
 HOUR_MS = 3_600_000
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'runcast.db'}")
-    database.migrate()
-    yield database
-    database.close()
+def store(database: OwnedDatabase) -> Store:
+    return Store(database, make_engine(database.url))
 
 
 @pytest.fixture
-def store(database: Database) -> Store:
-    return Store(database)
-
-
-@pytest.fixture
-def leases(database: Database) -> Leases:
-    return Leases(database)
+def leases(database: OwnedDatabase) -> Leases:
+    return Leases(database, make_engine(database.url))
 
 
 def submit(store: Store, *, key: str | None = None, queue: str = "default", project: str | None = None, **options: Any) -> str:
@@ -51,8 +45,8 @@ def submit(store: Store, *, key: str | None = None, queue: str = "default", proj
     return store.submit(NewJob(submission, queue, key, project, "tester"), max_pending=1 << 30).job.id
 
 
-def claim(leases: Leases, *queues: str, slots: int = 100) -> list[str]:
-    return [lease.job_id for lease in leases.claim(worker_id="w", host="h", queues=queues or ("default",), slots=slots)]
+def claimed(leases: Leases, *queues: str, slots: int = 100) -> list[str]:
+    return [lease.job_id for lease in claim(leases.database, worker_id="w", host="h", queues=queues or ("default",), slots=slots)]
 
 
 def serve(leases: Leases, *queues: str) -> None:
@@ -62,7 +56,7 @@ def serve(leases: Leases, *queues: str) -> None:
 # -- right ----------------------------------------------------------------------------------------------------------------
 
 
-def test_every_combination_of_filters_gives_what_a_look_at_every_job_gives(database: Database, store: Store) -> None:
+def test_every_combination_of_filters_gives_what_a_look_at_every_job_gives(database: OwnedDatabase, store: Store) -> None:
     fill_history(database, Past(200, days=2))
     choice = random.Random(7)
     everything = store.list_jobs(JobFilter(), limit=1000)
@@ -108,10 +102,10 @@ def test_a_job_was_created_when_its_id_says(store: Store) -> None:
     assert first_id(-5) < job.id < first_id(1 << 60)
 
 
-def test_counts_and_labels_follow_every_change(database: Database, store: Store, leases: Leases) -> None:
+def test_counts_and_labels_follow_every_change(database: OwnedDatabase, store: Store, leases: Leases) -> None:
     for number in range(12):
         submit(store, labels=("a", "b") if number % 2 else ())
-    held = leases.claim(worker_id="w", host="h", queues=["default"], slots=6)
+    held = claim(leases.database, worker_id="w", host="h", queues=["default"], slots=6)
     leases.end(held[0], Outcome(Status.COMPLETED, "done"))
     leases.end(held[1], Outcome(Status.FAILED, "failed", Reason.EXIT_CODE))
     leases.lose(leases.held()[0])
@@ -127,7 +121,7 @@ def test_counts_and_labels_follow_every_change(database: Database, store: Store,
     assert store.counts().by_status["completed"] == 0
 
 
-def hold_together(database: Database, store: Store) -> None:
+def hold_together(database: OwnedDatabase, store: Store) -> None:
     """Counts and labels are those of the jobs that are there."""
 
     def look(connection: Any) -> Any:
@@ -148,7 +142,7 @@ def hold_together(database: Database, store: Store) -> None:
 def test_the_migration_counts_and_labels_what_was_there(tmp_path: Path) -> None:
     from alembic import command, config
 
-    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    database = open_database(f"sqlite:///{tmp_path / 'old.db'}")
     settings = config.Config()
     settings.set_main_option("script_location", str(Path(listing.__file__).parent / "migrations"))
 
@@ -167,7 +161,7 @@ def test_the_migration_counts_and_labels_what_was_there(tmp_path: Path) -> None:
 
     database.write(to_0002)
     database.migrate()
-    hold_together(database, Store(database))
+    hold_together(database, Store(database, make_engine(database.url)))
     database.close()
 
 
@@ -183,10 +177,10 @@ def test_a_job_that_nobody_can_run_blocks_no_other_of_its_key(store: Store, leas
         WaitingFor.SLOT,
         WaitingFor.CONCURRENCY_KEY,
     ]
-    assert claim(leases) == [second]
+    assert claimed(leases) == [second]
     # And when somebody can run it, it still runs alone.
     serve(leases, "gpu")
-    assert claim(leases, "gpu") == []
+    assert claimed(leases, "gpu") == []
     assert store.get(first).waiting_for == WaitingFor.CONCURRENCY_KEY
 
 
@@ -195,9 +189,9 @@ def test_a_job_that_somebody_else_can_run_keeps_its_turn(store: Store, leases: L
     serve(leases, "gpu", "cpu")
     first = submit(store, key="k", queue="gpu")
     second = submit(store, key="k")
-    assert claim(leases) == []
+    assert claimed(leases) == []
     assert store.get(second).waiting_for == WaitingFor.CONCURRENCY_KEY
-    assert claim(leases, "gpu") == [first]
+    assert claimed(leases, "gpu") == [first]
 
 
 def test_the_name_of_a_queue_is_no_pattern(store: Store, leases: Leases) -> None:
@@ -209,16 +203,16 @@ def test_the_name_of_a_queue_is_no_pattern(store: Store, leases: Leases) -> None
 
 def test_the_best_of_several_queues_comes_first(store: Store, leases: Leases) -> None:
     low, high, middle = submit(store, queue="a"), submit(store, queue="b", priority=3), submit(store, queue="a", priority=1)
-    assert claim(leases, "a", "b") == [high, middle, low]
+    assert claimed(leases, "a", "b") == [high, middle, low]
 
 
 # -- logs -----------------------------------------------------------------------------------------------------------------
 
 
-def log_of(store: Store, leases: Leases, database: Database, *parts: tuple[Stream, int]) -> str:
+def log_of(store: Store, leases: Leases, database: OwnedDatabase, *parts: tuple[Stream, int]) -> str:
     """A log of numbered lines, so many of each stream in turn."""
     submit(store)
-    [lease] = leases.claim(worker_id="w", host="h", queues=["default"], slots=1)
+    [lease] = claim(leases.database, worker_id="w", host="h", queues=["default"], slots=1)
     writer = LogWriter(lease, cap=1 << 30)
     for stream, count in parts:
         data = b"".join(b"line %d\n" % (writer.next_seq + number) for number in range(count))
@@ -229,7 +223,7 @@ def log_of(store: Store, leases: Leases, database: Database, *parts: tuple[Strea
 
 
 @pytest.mark.parametrize(("count", "first"), [(1, 9), (2, 6), (3, 5), (4, 2), (5, 1), (50, 1)])
-def test_the_tail_of_a_stream_is_of_that_stream(store: Store, leases: Leases, database: Database, count: int, first: int) -> None:
+def test_the_tail_of_a_stream_is_of_that_stream(store: Store, leases: Leases, database: OwnedDatabase, count: int, first: int) -> None:
     err, out = Stream.STDERR, Stream.STDOUT
     job_id = log_of(store, leases, database, (err, 2), (out, 2), (err, 2), (out, 2), (err, 1), (out, 3))
     logs = Logs(database)
@@ -239,7 +233,7 @@ def test_the_tail_of_a_stream_is_of_that_stream(store: Store, leases: Leases, da
     assert lines[0] == f"line {first}"
 
 
-def test_a_stream_that_said_nothing_has_no_tail(store: Store, leases: Leases, database: Database) -> None:
+def test_a_stream_that_said_nothing_has_no_tail(store: Store, leases: Leases, database: OwnedDatabase) -> None:
     job_id = log_of(store, leases, database, (Stream.STDOUT, 5))
     assert Logs(database).chunks(job_id, after_seq=Logs(database).tail(job_id, 3, stream=Stream.STDERR), stream=Stream.STDERR) == []
 
@@ -262,7 +256,7 @@ def statements() -> Iterator[list[tuple[str, Any]]]:
         event.remove(Engine, "before_cursor_execute", note)
 
 
-def plan(database: Database, statement: str, parameters: Any) -> list[str]:
+def plan(database: OwnedDatabase, statement: str, parameters: Any) -> list[str]:
     return database.read(
         lambda connection: [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
     )
@@ -317,7 +311,7 @@ QUESTIONS: dict[str, tuple[str, Callable[[House], Any]]] = {
     "workers": ("jobs_running (worker_id=?)", lambda h: h.store.workers()),
     "cancel all": ("jobs_running", lambda h: h.leases.cancel_all(["word"])),
     "those that are to end": ("jobs_running", lambda h: h.leases.running(["word"])),
-    "claim": ("jobs_to_claim (queue=?)", lambda h: h.leases.claim(worker_id="w", host="h", queues=["default", "gpu"], slots=3)),
+    "claim": ("jobs_to_claim (queue=?)", lambda h: claim(h.leases.database, worker_id="w", host="h", queues=["default", "gpu"], slots=3)),
     "who waits": ("jobs_by_key (concurrency_key=? AND queue=? AND id<?)", lambda h: h.store.get(submit(h.store, key="k"))),
     "submit": ("sqlite_autoindex_job_counts_1 (status=?)", lambda h: submit(h.store, labels=("a",))),
     "delete": ("job_labels_by_job (job_id=?)", lambda h: h.store.delete(h.job_id, by="tester")),
@@ -331,12 +325,12 @@ QUESTIONS: dict[str, tuple[str, Callable[[House], Any]]] = {
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_no_answer_is_found_by_looking_at_every_row(question: str, database: Database, store: Store, leases: Leases) -> None:
+def test_no_answer_is_found_by_looking_at_every_row(question: str, database: OwnedDatabase, store: Store, leases: Leases) -> None:
     fill_history(database, Past(40))
     serve(leases, "default", "gpu")
     for _ in range(3):
         submit(store, key="k")
-    [lease] = leases.claim(worker_id="w", host="h", queues=["default"], slots=1)
+    [lease] = claim(leases.database, worker_id="w", host="h", queues=["default"], slots=1)
     fill_log(database, lease, 3000)
     through, ask = QUESTIONS[question]
     with statements() as asked:
@@ -347,9 +341,9 @@ def test_no_answer_is_found_by_looking_at_every_row(question: str, database: Dat
     assert not [step for step in steps if looks_at_all(step)]
 
 
-def test_a_log_that_was_filled_is_one_that_was_written(database: Database, store: Store, leases: Leases) -> None:
+def test_a_log_that_was_filled_is_one_that_was_written(database: OwnedDatabase, store: Store, leases: Leases) -> None:
     submit(store)
-    [lease] = leases.claim(worker_id="w", host="h", queues=["default"], slots=1)
+    [lease] = claim(leases.database, worker_id="w", host="h", queues=["default"], slots=1)
     fill_log(database, lease, 12_345)
     logs, texts, after = Logs(database), list[str](), 0
     while chunks := logs.chunks(lease.job_id, after_seq=after):

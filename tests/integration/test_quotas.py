@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import Connection, event, insert
 
 from jobs.errors import QuotaExceeded
 from jobs.model import Status
-from jobs.store.database import Database
+from jobs.store.database import OwnedDatabase
 from jobs.store.quotas import Quotas
 from jobs.store.schema import jobs
+from jobs.store.sqlite import SqliteDatabase
 
 CAP = 1000
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'runcast.db'}")
-    database.migrate()
-    yield database
-    database.close()
-
-
-def add(database: Database, number: int, owner: str, status: Status, *, log_bytes: int = 0, deleted: bool = False) -> None:
+def add(database: OwnedDatabase, number: int, owner: str, status: Status, *, log_bytes: int = 0, deleted: bool = False) -> None:
     values = {
         "id": f"{number:08}",
         "type": "task",
@@ -41,7 +31,7 @@ def add(database: Database, number: int, owner: str, status: Status, *, log_byte
     database.write(lambda connection: connection.execute(insert(jobs), {**values, **times, **more}))
 
 
-def refusal(database: Database, quotas: Quotas, owner: str) -> str:
+def refusal(database: OwnedDatabase, quotas: Quotas, owner: str) -> str:
     try:
         database.read(lambda connection: quotas.check(connection, owner))
     except QuotaExceeded as error:
@@ -49,12 +39,12 @@ def refusal(database: Database, quotas: Quotas, owner: str) -> str:
     return ""
 
 
-def plan(database: Database, statement: str, parameters: Any) -> list[str]:
+def plan(database: OwnedDatabase, statement: str, parameters: Any) -> list[str]:
     rows = database.read(lambda connection: connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all())
     return [row[3] for row in rows]
 
 
-def test_only_the_tokens_own_pending_jobs_count(database: Database) -> None:
+def test_only_the_tokens_own_pending_jobs_count(database: OwnedDatabase) -> None:
     for number, (owner, status) in enumerate(
         [("a", Status.PENDING)] * 2 + [("a", Status.RUNNING), ("a", Status.FAILED), ("b", Status.PENDING)]
     ):
@@ -65,7 +55,7 @@ def test_only_the_tokens_own_pending_jobs_count(database: Database) -> None:
     assert not refusal(database, Quotas(), "a")
 
 
-def test_logs_count_as_far_as_they_are_kept(database: Database) -> None:
+def test_logs_count_as_far_as_they_are_kept(database: OwnedDatabase) -> None:
     add(database, 1, "a", Status.COMPLETED, log_bytes=5 * CAP)  # of which CAP is kept
     add(database, 2, "a", Status.RUNNING, log_bytes=300)
     add(database, 3, "a", Status.FAILED, log_bytes=700, deleted=True)
@@ -74,7 +64,7 @@ def test_logs_count_as_far_as_they_are_kept(database: Database) -> None:
     assert not refusal(database, Quotas(max_log_bytes=CAP + 301, log_cap=CAP), "a")
 
 
-def test_logs_are_not_added_up_for_each_submission(database: Database) -> None:
+def test_logs_are_not_added_up_for_each_submission(database: OwnedDatabase) -> None:
     quotas = Quotas(max_log_bytes=100)
     assert not refusal(database, quotas, "a")
     add(database, 1, "a", Status.COMPLETED, log_bytes=100)
@@ -82,12 +72,13 @@ def test_logs_are_not_added_up_for_each_submission(database: Database) -> None:
     assert refusal(database, Quotas(max_log_bytes=100), "a")
 
 
-def test_no_job_is_looked_at(database: Database) -> None:
+def test_no_job_is_looked_at(database: OwnedDatabase) -> None:
     asked: list[tuple[str, Any]] = []
 
     def note(_: Connection, __: Any, statement: str, parameters: Any, *___: Any) -> None:
         asked.append((statement, parameters))
 
+    assert isinstance(database, SqliteDatabase)
     event.listen(database._engine, "before_cursor_execute", note)
     database.read(lambda connection: Quotas(max_pending=5, max_log_bytes=5).check(connection, "a"))
     event.remove(database._engine, "before_cursor_execute", note)

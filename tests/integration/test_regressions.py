@@ -21,46 +21,40 @@ from handlers.access.auth import HostCheck
 from handlers.contract.document import Contract
 from handlers.events.caster import Caster, log_payload
 from handlers.server.gevent_store import GeventChanges
+from jobs.bootstrap import make_engine, open_database
 from jobs.clock import SteadyClock, now_ms
 from jobs.errors import OperatorError, OriginRefused, Unauthenticated, Unavailable
 from jobs.execution.supervisor import JobLog
 from jobs.model import Job, JobType, Json, LogChunk, Progress, Scope, Status, Stream, Submission
 from jobs.recipes.expand import Recipe, Recipes
 from jobs.service import Service
-from jobs.store.database import Database
-from jobs.store.feed import open_feed
+from jobs.store.database import OwnedDatabase
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Lease, Leases, Outcome
 from jobs.store.logs import Logs, LogWriter
 from jobs.store.retention import Retention
 from jobs.store.schema import jobs, log_chunks, workers
 from jobs.store.tokens import Tokens, provide_admin_token
+from jobs.submission import Submissions
 from support.server import RunningServer, task_submission
+from support.stores import claim
 from support.waiting import eventually
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'runcast.db'}")
-    database.migrate()
-    yield database
-    database.close()
-
-
-def submit(database: Database, *, key: str | None = None) -> str:
+def submit(database: OwnedDatabase, *, key: str | None = None) -> str:
     submission = Submission(JobType.TASK, {"task": "any"})
-    return Store(database).submit(NewJob(submission, "default", key, None, "tests"), max_pending=1000).job.id
+    return Store(database, make_engine(database.url)).submit(NewJob(submission, "default", key, None, "tests"), max_pending=1000).job.id
 
 
-def start(database: Database, *, slots: int = 1) -> Lease:
+def start(database: OwnedDatabase, *, slots: int = 1) -> Lease:
     """The next pending job, claimed and taken."""
-    leases = Leases(database)
-    (lease,) = leases.claim(worker_id="worker", host="here", queues=["default"], slots=slots)
+    leases = Leases(database, make_engine(database.url))
+    (lease,) = claim(leases.database, worker_id="worker", host="here", queues=["default"], slots=slots)
     leases.take(lease, supervisor={})
     return lease
 
 
-def log(database: Database, writer: LogWriter, text: bytes) -> None:
+def log(database: OwnedDatabase, writer: LogWriter, text: bytes) -> None:
     step = writer.step(writer.chunks(lines=text.count(b"\n"), at=0, stream=Stream.STDOUT, data=text))
     database.write(lambda connection: writer.write(connection, step, {}))
     writer.written(step)
@@ -86,7 +80,7 @@ def test_stopping_cancels_the_jobs_even_when_the_dispatcher_was_just_killed(make
     server.process.send_signal(signal.SIGTERM)
     worker.resume()
     server.process.wait(20)
-    store = Store(Database(f"sqlite:///{server.folder / 'data' / 'runcast.db'}"))
+    store = Store(open_database(server.database_url), make_engine(server.database_url))
     job = store.get(job_id)
     store.database.close()
     assert (job.status, job.reason) == ("cancelled", "server_shutdown")
@@ -95,7 +89,7 @@ def test_stopping_cancels_the_jobs_even_when_the_dispatcher_was_just_killed(make
 class FailingLogs(Logs):
     """Does not answer every second time, and gives one chunk when it does."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: OwnedDatabase) -> None:
         super().__init__(database)
         self.calls = 0
 
@@ -107,8 +101,8 @@ class FailingLogs(Logs):
 
 
 class FailingStore(Store):
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
+    def __init__(self, database: OwnedDatabase) -> None:
+        super().__init__(database, make_engine(database.url))
         self.calls = 0
 
     def find(self, job_id: str) -> Job | None:
@@ -142,10 +136,12 @@ class RecordingWire:
         return [sent.payload for sent in self.sent if sent.event == event]
 
 
-def test_a_store_that_fails_now_and_then_costs_subscribers_nothing_but_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_fails_now_and_then_costs_subscribers_nothing_but_time(
+    database: OwnedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("handlers.events.caster.PAUSE_SECONDS", 0.01)
     job_id = submit(database)
-    feed = open_feed(database.url)
+    feed = database.feed()
     caster = Caster(FailingStore(database), FailingLogs(database), GeventChanges(feed), Sent)
     wire = RecordingWire()
     caster.connect("client", wire)
@@ -157,7 +153,7 @@ def test_a_store_that_fails_now_and_then_costs_subscribers_nothing_but_time(data
     with gevent.Timeout(10):
         while len(wire.payloads("log")) < 5:
             gevent.sleep(0.01)
-    Leases(database).end(lease, Outcome(Status.COMPLETED, "done"))
+    Leases(database, make_engine(database.url)).end(lease, Outcome(Status.COMPLETED, "done"))
     with gevent.Timeout(10):
         while not wire.payloads("complete"):
             gevent.sleep(0.01)
@@ -167,14 +163,14 @@ def test_a_store_that_fails_now_and_then_costs_subscribers_nothing_but_time(data
     assert [payload["status"] for payload in wire.payloads("status")] == ["running", "completed"]
 
 
-def test_a_job_that_cannot_be_cast_is_given_up_and_the_others_go_on(database: Database) -> None:
+def test_a_job_that_cannot_be_cast_is_given_up_and_the_others_go_on(database: OwnedDatabase) -> None:
     def encode(event: str, payload: Any) -> Sent:
         if event == "log" and payload["lines"] == ["poison"]:
             raise RuntimeError("cannot be encoded")
         return Sent(event, payload)
 
-    feed = open_feed(database.url)
-    caster = Caster(Store(database), Logs(database), GeventChanges(feed), encode)
+    feed = database.feed()
+    caster = Caster(Store(database, make_engine(database.url)), Logs(database), GeventChanges(feed), encode)
     wire = RecordingWire()
     caster.connect("client", wire)
     bad, good = submit(database), submit(database)
@@ -183,7 +179,7 @@ def test_a_job_that_cannot_be_cast_is_given_up_and_the_others_go_on(database: Da
     leases = [start(database, slots=slots) for slots in (1, 2)]
     for lease, text in zip(leases, (b"poison\n", b"fine\n"), strict=True):
         log(database, LogWriter(lease, cap=1 << 20), text)
-        Leases(database).end(lease, Outcome(Status.COMPLETED, "done"))
+        Leases(database, make_engine(database.url)).end(lease, Outcome(Status.COMPLETED, "done"))
     with gevent.Timeout(10):
         while not wire.payloads("complete") or not wire.payloads("error"):
             gevent.sleep(0.01)
@@ -194,16 +190,16 @@ def test_a_job_that_cannot_be_cast_is_given_up_and_the_others_go_on(database: Da
     assert [payload["job_id"] for payload in wire.payloads("complete")] == [good]
 
 
-def end(database: Database, lease: Lease) -> str:
-    Leases(database).end(lease, Outcome(Status.COMPLETED, "done"))
+def end(database: OwnedDatabase, lease: Lease) -> str:
+    Leases(database, make_engine(database.url)).end(lease, Outcome(Status.COMPLETED, "done"))
     return lease.job_id
 
 
-def change(database: Database, job_id: str, **values: Any) -> None:
+def change(database: OwnedDatabase, job_id: str, **values: Any) -> None:
     database.write(lambda connection: connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values)))
 
 
-def test_what_the_cap_removed_from_a_log_takes_no_room(database: Database) -> None:
+def test_what_the_cap_removed_from_a_log_takes_no_room(database: OwnedDatabase) -> None:
     for _ in range(3):
         submit(database)
         change(database, end(database, start(database)), log_bytes=1 << 40)
@@ -212,7 +208,7 @@ def test_what_the_cap_removed_from_a_log_takes_no_room(database: Database) -> No
     assert Retention(database, max_bytes=2999, **limits).run() == 1
 
 
-def test_a_batch_of_large_logs_is_a_small_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_of_large_logs_is_a_small_one(database: OwnedDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Retention, "BATCH_BYTES", 250)
     for _ in range(4):
         submit(database)
@@ -221,25 +217,25 @@ def test_a_batch_of_large_logs_is_a_small_one(database: Database, monkeypatch: p
     assert [retention.run() for _ in range(3)] == [3, 1, 0]
 
 
-def test_nobody_waits_for_a_worker_without_a_free_slot_nor_for_a_look_at_what_to_remove(database: Database) -> None:
+def test_nobody_waits_for_a_worker_without_a_free_slot_nor_for_a_look_at_what_to_remove(database: OwnedDatabase) -> None:
     submit(database)
     start(database)
     submit(database)
-    impatient = Database(database.url, busy_seconds=0.01)
+    impatient = open_database(database.url, busy_seconds=0.01)
     retention = Retention(impatient, max_age_ms=1 << 40, max_jobs=1 << 40, max_bytes=1 << 40)
 
     def work(_: Connection) -> None:
-        assert Leases(impatient).claim(worker_id="worker", host="here", queues=["default"], slots=1) == []
+        assert claim(impatient, worker_id="worker", host="here", queues=["default"], slots=1) == []
         assert retention.run() == 0
         with pytest.raises(Unavailable):
-            Leases(impatient).claim(worker_id="worker", host="here", queues=["default"], slots=2)
+            claim(impatient, worker_id="worker", host="here", queues=["default"], slots=2)
 
     database.write(work)
     impatient.close()
 
 
-def test_a_worker_that_was_not_seen_for_a_day_is_forgotten(database: Database) -> None:
-    leases = Leases(database)
+def test_a_worker_that_was_not_seen_for_a_day_is_forgotten(database: OwnedDatabase) -> None:
+    leases = Leases(database, make_engine(database.url))
     for name in ("gone", "away", "here"):
         leases.register_worker(worker_id=name, host="h", pid=1, slots=1, queues=["default"])
     for name, hours in (("gone", 25), ("away", 23)):
@@ -247,17 +243,20 @@ def test_a_worker_that_was_not_seen_for_a_day_is_forgotten(database: Database) -
         query = update(workers).where(workers.c.id == name).values(heartbeat_at=seen)
         database.write(lambda connection, query=query: connection.execute(query))  # type: ignore[misc]
     leases.worker_alive("here")
-    assert [(worker.id, worker.alive) for worker in Store(database).workers()] == [("away", False), ("here", True)]
+    assert [(worker.id, worker.alive) for worker in Store(database, make_engine(database.url)).workers()] == [
+        ("away", False),
+        ("here", True),
+    ]
 
 
-def test_a_job_that_is_pending_again_says_nothing_of_its_lost_attempt(database: Database) -> None:
+def test_a_job_that_is_pending_again_says_nothing_of_its_lost_attempt(database: OwnedDatabase) -> None:
     submission = Submission(JobType.TASK, {"task": "any"}, max_attempts=2)
-    job_id = Store(database).submit(NewJob(submission, "default", None, None, "tests"), max_pending=10).job.id
-    leases, lease = Leases(database), start(database)
+    job_id = Store(database, make_engine(database.url)).submit(NewJob(submission, "default", None, None, "tests"), max_pending=10).job.id
+    leases, lease = Leases(database, make_engine(database.url)), start(database)
     leases.update(lease, progress_percent=40.0, progress_message="linking", ready_at=1, result={"url": "http://127.0.0.1:1"})
     (held,) = leases.held()
     assert leases.lose(held) is Status.PENDING
-    job = Store(database).get(job_id)
+    job = Store(database, make_engine(database.url)).get(job_id)
     assert (job.progress, job.ready_at, job.result, job.started_at) == (Progress(), None, None, None)
 
 
@@ -302,12 +301,13 @@ class Still:
         raise AssertionError("nothing was to be waited for")
 
 
-def make_service(database: Database, workspace: Path) -> Service:
+def make_service(database: OwnedDatabase, workspace: Path) -> Service:
     recipes = Recipes.load(workspace=workspace, tasks_file=None)
-    return Service(Store(database), Logs(database), recipes, Still(), max_pending=10)
+    store = Store(database, make_engine(database.url))
+    return Service(store, Logs(database), recipes, Submissions(store, recipes, max_pending=10), Still())
 
 
-def test_a_page_of_very_long_lines_ends_before_its_limit_and_goes_on_behind(database: Database, tmp_path: Path) -> None:
+def test_a_page_of_very_long_lines_ends_before_its_limit_and_goes_on_behind(database: OwnedDatabase, tmp_path: Path) -> None:
     job_id = submit(database)
     lease = start(database)
     writer = LogWriter(lease, cap=64 << 20)
@@ -322,7 +322,7 @@ def test_a_page_of_very_long_lines_ends_before_its_limit_and_goes_on_behind(data
     assert second.complete
 
 
-def lose_the_end(database: Database) -> str:
+def lose_the_end(database: OwnedDatabase) -> str:
     """An ended job of three lines, of which the last two were dropped: there were such logs."""
     job_id = submit(database)
     lease = start(database)
@@ -336,7 +336,7 @@ def lose_the_end(database: Database) -> str:
     return job_id
 
 
-def test_a_log_whose_end_was_dropped_says_so_and_is_complete(database: Database, tmp_path: Path) -> None:
+def test_a_log_whose_end_was_dropped_says_so_and_is_complete(database: OwnedDatabase, tmp_path: Path) -> None:
     job_id = lose_the_end(database)
     service = make_service(database, tmp_path)
     page = service.log_page(job_id, after_seq=0, limit=10, tail=None, stream=None)
@@ -346,10 +346,10 @@ def test_a_log_whose_end_was_dropped_says_so_and_is_complete(database: Database,
         assert whole == b"one\n[runcast: lines 2 to 3 are gone, the log was too long]\n"
 
 
-def test_a_subscriber_of_a_log_whose_end_was_dropped_gets_the_rest_and_the_end(database: Database) -> None:
+def test_a_subscriber_of_a_log_whose_end_was_dropped_gets_the_rest_and_the_end(database: OwnedDatabase) -> None:
     job_id = lose_the_end(database)
-    feed = open_feed(database.url)
-    caster = Caster(Store(database), Logs(database), GeventChanges(feed), Sent)
+    feed = database.feed()
+    caster = Caster(Store(database, make_engine(database.url)), Logs(database), GeventChanges(feed), Sent)
     wire = RecordingWire()
     caster.connect("client", wire)
     caster.client("client").subscribe(job_id, 0)
@@ -362,11 +362,11 @@ def test_a_subscriber_of_a_log_whose_end_was_dropped_gets_the_rest_and_the_end(d
     assert wire.payloads("log")[0]["lines"] == ["one"]
 
 
-def test_what_was_not_read_of_an_ended_log_is_not_taken_for_dropped(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_not_read_of_an_ended_log_is_not_taken_for_dropped(database: OwnedDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id, other = submit(database), submit(database)
     logs = FailingLogs(database)
-    feed = open_feed(database.url)
-    caster = Caster(Store(database), logs, GeventChanges(feed), Sent)
+    feed = database.feed()
+    caster = Caster(Store(database, make_engine(database.url)), logs, GeventChanges(feed), Sent)
     monkeypatch.setattr(caster, "_looking", True)  # nobody looks for what is new
     wires = [RecordingWire(), RecordingWire()]
     for name, wire in zip(("first", "second"), wires, strict=True):
@@ -388,14 +388,14 @@ def test_what_was_not_read_of_an_ended_log_is_not_taken_for_dropped(database: Da
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_who_watches_a_job_whose_rows_vanished_is_told(database: Database, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+def test_who_watches_a_job_whose_rows_vanished_is_told(database: OwnedDatabase, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
     """As when the API stood still for longer than they were kept."""
     monkeypatch.setattr("handlers.events.caster.GONE_SECONDS", 0.0)
     gone, there = submit(database), submit(database)
     if begun:
         start(database)
-    feed = open_feed(database.url)
-    caster = Caster(Store(database), Logs(database), GeventChanges(feed), Sent)
+    feed = database.feed()
+    caster = Caster(Store(database, make_engine(database.url)), Logs(database), GeventChanges(feed), Sent)
     wire = RecordingWire()
     caster.connect("client", wire)
     for job_id in (gone, there):
@@ -416,7 +416,7 @@ def test_who_watches_a_job_whose_rows_vanished_is_told(database: Database, monke
     assert [payload["job_id"] for payload in wire.payloads("complete")] == [there]
 
 
-def test_a_log_that_grows_faster_than_it_is_read_comes_to_its_end_unless_it_is_followed(database: Database, tmp_path: Path) -> None:
+def test_a_log_that_grows_faster_than_it_is_read_comes_to_its_end_unless_it_is_followed(database: OwnedDatabase, tmp_path: Path) -> None:
     job_id = submit(database)
     writer = LogWriter(start(database), cap=64 << 20)
     line = b"x" * (1 << 20) + b"\n"
@@ -427,7 +427,7 @@ def test_a_log_that_grows_faster_than_it_is_read_comes_to_its_end_unless_it_is_f
         log(database, writer, line)
 
 
-def test_a_token_file_without_a_token_is_refused_in_words(database: Database, tmp_path: Path) -> None:
+def test_a_token_file_without_a_token_is_refused_in_words(database: OwnedDatabase, tmp_path: Path) -> None:
     file = tmp_path / "admin-token"
     for damage in (b"", b"\xff\xfe"):
         file.write_bytes(damage)
@@ -442,7 +442,7 @@ def test_a_token_file_without_a_token_is_refused_in_words(database: Database, tm
     assert [path.name for path in tmp_path.iterdir() if "token" in path.name] == ["admin-token"]
 
 
-def test_another_secret_is_another_token_and_the_same_one_is_the_same(database: Database) -> None:
+def test_another_secret_is_another_token_and_the_same_one_is_the_same(database: OwnedDatabase) -> None:
     tokens = Tokens(database)
     for secret in ("one", "one", "two"):
         tokens.add("admin", secret, frozenset({Scope.ADMIN}))
@@ -476,8 +476,8 @@ def test_a_server_under_nohup_outlives_its_terminal_and_keeps_its_database_to_it
 
 
 class CountingStore(Store):
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
+    def __init__(self, database: OwnedDatabase) -> None:
+        super().__init__(database, make_engine(database.url))
         self.gets = 0
 
     def get(self, job_id: str) -> Job:
@@ -497,7 +497,7 @@ class Scripted:
         self.version += 1
 
 
-def test_who_waits_for_a_job_reads_it_again_only_when_some_status_changed(database: Database, tmp_path: Path) -> None:
+def test_who_waits_for_a_job_reads_it_again_only_when_some_status_changed(database: OwnedDatabase, tmp_path: Path) -> None:
     job_id = submit(database)
     lease = start(database)
     writer = LogWriter(lease, cap=1 << 20)
@@ -510,14 +510,15 @@ def test_who_waits_for_a_job_reads_it_again_only_when_some_status_changed(databa
         yield
 
     store = CountingStore(database)
-    service = Service(store, Logs(database), Recipes.load(workspace=tmp_path, tasks_file=None), Scripted(changes()), max_pending=10)
+    recipes = Recipes.load(workspace=tmp_path, tasks_file=None)
+    service = Service(store, Logs(database), recipes, Submissions(store, recipes, max_pending=10), Scripted(changes()))
     job = service.get(job_id, wait=60)
     assert (job.status, job.log.lines) == ("completed", 50)
     assert store.gets == 2
 
 
 @pytest.mark.parametrize("before", [b"x\n", b"x\n" * 30_000, b""], ids=["one line", "many", "none"])
-def test_a_flood_of_empty_lines_makes_events_that_the_contract_allows(database: Database, before: bytes) -> None:
+def test_a_flood_of_empty_lines_makes_events_that_the_contract_allows(database: OwnedDatabase, before: bytes) -> None:
     """What waits together is bounded in bytes, and in lines as well."""
     job_id = submit(database)
     log = JobLog(database, start(database), recipe=Recipe(argv=("x",), cwd=Path("/")), cap=64 << 20, clock=SteadyClock())

@@ -19,8 +19,8 @@ import socketio
 import websocket
 
 from handlers.contract.document import Contract
+from jobs.bootstrap import open_database
 from jobs.model import Scope
-from jobs.store.database import Database
 from jobs.store.tokens import Tokens
 from support.events import EventLog
 from support.raw_socket import raw_socket
@@ -118,7 +118,7 @@ def test_a_connection_without_a_right_token_is_refused_with_a_problem(server: Ru
 
 
 def test_a_token_that_may_not_read_is_refused(server: RunningServer) -> None:
-    database = Database(f"sqlite:///{server.folder}/data/runcast.db")
+    database = open_database(server.database_url)
     Tokens(database).add("writer", "only-writes", frozenset({Scope.WRITE}))
     Tokens(database).add("reader", "only-reads", frozenset({Scope.READ}))
     database.close()

@@ -189,6 +189,6 @@ def starting(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 def worker_of(process: subprocess.Popen[bytes]) -> int | None:
     for child in psutil.Process(process.pid).children():
         with suppress(psutil.Error):  # one that prepares the start, and has ended
-            if "jobs.execution.worker" in child.cmdline():
+            if "jobs.run_worker" in child.cmdline():
                 return child.pid
     return None

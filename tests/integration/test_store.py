@@ -19,12 +19,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, select, update
 
+from jobs.bootstrap import make_engine, open_database
 from jobs.clock import now_ms
 from jobs.errors import IdempotencyConflict, JobActive, JobEnded, JobNotFound, LeaseLost, OperatorError, QueueFull, Unavailable
 from jobs.execution.dispatcher import LostJobDetector, host_id
 from jobs.execution.process import Identity, boot_id, pid_namespace
 from jobs.model import ENDED, TRANSITIONS, JobType, LogChunk, Reason, Status, Stream, Submission, WaitingFor
-from jobs.store.database import Database
 from jobs.store.jobs import IdempotencyKey, NewJob, Store, transition
 from jobs.store.leases import Lease, Leases, Outcome
 from jobs.store.listing import JobFilter
@@ -44,9 +44,10 @@ class House:
     """One database with all that works on it."""
 
     def __init__(self, url: str) -> None:
-        self.database = Database(url)
-        self.store = Store(self.database)
-        self.leases = Leases(self.database)
+        self.database = open_database(url)
+        self.engine = make_engine(url)
+        self.store = Store(self.database, self.engine)
+        self.leases = Leases(self.database, self.engine)
         self.logs = Logs(self.database)
 
     def submit(self, *, key: str | None = None, queue: str = "default", max_pending: int = 1000, **options: Any) -> str:
@@ -55,7 +56,7 @@ class House:
         return self.store.submit(new, max_pending=max_pending).job.id
 
     def claim(self, *, slots: int = 100, worker: str = "w", queues: tuple[str, ...] = ("default",)) -> list[Lease]:
-        return self.leases.claim(worker_id=worker, host=host_id(), queues=queues, slots=slots)
+        return self.engine.claim(self.database, worker_id=worker, host=host_id(), queues=queues, slots=slots)
 
     def running(self, **options: Any) -> Lease:
         """A job that a supervisor has taken."""
@@ -95,7 +96,7 @@ def test_every_transition(house: House, source: Status, target: Status) -> None:
     before = house.row(job_id), house.store.events(job_id)
 
     def move(connection: Connection) -> bool:
-        return transition(connection, job_id, target, cause="a test", reason=Reason.TIMEOUT, exit_code=7)
+        return transition(connection, job_id, target, scheduler=house.engine, cause="a test", reason=Reason.TIMEOUT, exit_code=7)
 
     moved = house.database.write(move)
     assert moved == (target in TRANSITIONS[source])
@@ -112,7 +113,7 @@ def test_a_transition_that_fails_halfway_leaves_no_trace(house: House) -> None:
     job_id = house.submit()
 
     def work(connection: Connection) -> None:
-        assert transition(connection, job_id, Status.CANCELLED, cause="a test")
+        assert transition(connection, job_id, Status.CANCELLED, scheduler=house.engine, cause="a test")
         raise ZeroDivisionError
 
     with suppress(ZeroDivisionError):
@@ -794,8 +795,8 @@ def test_a_read_sees_one_moment(house: House) -> None:
     other.database.close()
 
 
-def test_a_store_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
-    impatient = Database(f"sqlite:///{tmp_path / 'runcast.db'}", busy_seconds=0.01)
+def test_a_store_that_does_not_answer_is_unavailable(tmp_path: Path, database_url: str) -> None:
+    impatient = open_database(database_url, busy_seconds=0.01)
     impatient.migrate()
     with closing(sqlite3.connect(tmp_path / "runcast.db", isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -808,9 +809,9 @@ def test_a_store_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
 COUNT_UP = """
 import sys
 from sqlalchemy import select, update
-from jobs.store.database import Database
+from jobs.bootstrap import open_database
 from jobs.store.schema import jobs
-database = Database(sys.argv[1])
+database = open_database(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 def work(connection):

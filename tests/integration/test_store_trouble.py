@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from jobs.bootstrap import make_engine, open_database
 from jobs.errors import LeaseLost
 from jobs.execution.dispatcher import Dispatcher
 from jobs.execution.signals import OURS, REPEAT_SECONDS
@@ -21,12 +22,11 @@ from jobs.execution.supervisor import _take
 from jobs.fault_points import VARIABLE
 from jobs.model import JobType, Submission
 from jobs.settings import Settings
-from jobs.store.database import Database
-from jobs.store.feed import open_feed
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Lease, Leases
 from support.programs import processes_of, program
 from support.server import RunningServer, task_submission
+from support.stores import claim
 from support.waiting import eventually
 
 MakeServer = Callable[..., RunningServer]
@@ -132,7 +132,8 @@ def test_a_dispatcher_that_is_told_to_stop_does_not_wait_for_ever(
     monkeypatch.setattr("jobs.execution.dispatcher.PATIENCE_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs):
-        dispatcher = Dispatcher(gone, database=Database(gone.url), hand_over=lambda lease: None, channel=theirs)
+        engine = make_engine(gone.url)
+        dispatcher = Dispatcher(gone, database=open_database(gone.url), engine=engine, hand_over=lambda lease: None, channel=theirs)
         dispatcher._stopping = True
         assert dispatcher.run() is False
     assert "What runs was not ended" in caplog.text and "not a database" in caplog.text
@@ -140,8 +141,8 @@ def test_a_dispatcher_that_is_told_to_stop_does_not_wait_for_ever(
 
 def test_a_supervisor_does_not_try_to_take_a_lease_for_ever(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.execution.supervisor.TAKE_SECONDS", 0.2)
-    with closing(Database(gone.url)) as database, pytest.raises(LeaseLost, match="could not be taken"):
-        _take(Leases(database), Lease("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word", 1))
+    with closing(open_database(gone.url)) as database, pytest.raises(LeaseLost, match="could not be taken"):
+        _take(Leases(database, make_engine(database.url)), Lease("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word", 1))
 
 
 def test_a_supervisor_whose_database_was_replaced_ends_its_job(make_server: MakeServer) -> None:
@@ -162,11 +163,14 @@ def test_a_stop_ends_when_the_store_takes_nothing_any_more(gone: Settings, monke
     monkeypatch.setattr("jobs.execution.dispatcher.PATIENCE_SECONDS", 0.5)
     (gone.data_dir / "runcast.db").unlink()
     ours, theirs = socket.socketpair()
-    with closing(ours), closing(theirs), closing(Database(gone.url)) as database:
+    with closing(ours), closing(theirs), closing(open_database(gone.url)) as database:
         database.migrate()
-        Store(database).submit(NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=1)
-        Leases(database).claim(worker_id=gone.worker_id, host="here", queues=["default"], slots=1)
-        dispatcher = Dispatcher(gone, database=database.sibling(), hand_over=lambda lease: None, channel=theirs)
+        Store(database, make_engine(database.url)).submit(
+            NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=1
+        )
+        claim(database, worker_id=gone.worker_id, host="here", queues=["default"], slots=1)
+        engine = make_engine(gone.url)
+        dispatcher = Dispatcher(gone, database=database.sibling(), engine=engine, hand_over=lambda lease: None, channel=theirs)
         dispatcher._stopping = True
         full = sqlite3.connect(gone.data_dir / "runcast.db", isolation_level=None)
         cancelled = dispatcher._cancel
@@ -177,16 +181,16 @@ def test_a_stop_ends_when_the_store_takes_nothing_any_more(gone: Settings, monke
 
         monkeypatch.setattr(dispatcher, "_cancel", cancel_and_fill)
         monkeypatch.setattr("jobs.execution.dispatcher.HEARTBEAT_SECONDS", 0.1)
-        database._engine.dispose()
+        database.close()
         with closing(full):
             assert dispatcher.run() is False
 
 
 def test_a_relative_database_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with closing(Database("sqlite:///runcast.db")) as database:
+    with closing(open_database("sqlite:///runcast.db")) as database:
         database.migrate()
-        feed = open_feed(database.url)
+        feed = database.feed()
         monkeypatch.chdir("/")
         database.close()
         database.write(lambda connection: None)

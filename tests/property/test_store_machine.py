@@ -20,15 +20,15 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from jobs.bootstrap import make_service
+from jobs.bootstrap import make_engine, make_service, open_database
 from jobs.errors import IdempotencyConflict, JobActive, JobEnded, JobNotFound, LeaseLost, QueueFull
 from jobs.model import ENDED, TRANSITIONS, Caller, Reason, Scope, Status, Stream
 from jobs.recipes.workspace import SHIPPED
 from jobs.settings import Settings
-from jobs.store.database import Database
+from jobs.store.jobs import Store
 from jobs.store.leases import Lease, Leases, Outcome
 from jobs.store.listing import JobFilter
-from jobs.store.logs import LogWriter
+from jobs.store.logs import Logs, LogWriter
 from jobs.store.retention import Retention
 from support.server import TASKS
 
@@ -153,9 +153,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _open(self) -> None:
         options = Settings(data_dir=self.data_dir, workspace=SHIPPED, tasks=TASKS, max_pending=MAX_PENDING)
-        self.database = Database(options.url)
-        self.service = make_service(options, database=self.database, changes=NeverChanges())
-        self.leases = Leases(self.database)
+        self.database = open_database(options.url)
+        self.engine = make_engine(options.url)
+        store = Store(self.database, self.engine)
+        self.service = make_service(options, store=store, logs=Logs(self.database), changes=NeverChanges())
+        self.leases = Leases(self.database, self.engine)
 
     # -- clients ------------------------------------------------------------------------------------------------------------
 
@@ -245,7 +247,7 @@ class StoreMachine(RuleBasedStateMachine):
     def claim(self, worker: str, slots: int) -> None:
         queues = WORKERS[worker]
         free = slots - sum(self.worker_of[job.id] == worker for job in self.running)
-        claimed = self.leases.claim(worker_id=worker, host="here", queues=queues, slots=slots)
+        claimed = self.engine.claim(self.database, worker_id=worker, host="here", queues=queues, slots=slots)
         assert len(claimed) <= max(0, free)
         for lease in claimed:
             job = self.jobs[lease.job_id]
@@ -516,7 +518,7 @@ def new_database() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="runcast-machine-") as folder:
         data_dir = Path(folder) / "template"
         data_dir.mkdir()
-        database = Database(Settings(data_dir=data_dir).url)
+        database = open_database(Settings(data_dir=data_dir).url)
         database.migrate()
         database.close()
         yield data_dir

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from jobs.clock import now_ms
 from jobs.model import JobType, Reason, Status, Stream, Submission
-from jobs.store.database import Database
+from jobs.store.database import OwnedDatabase
 from jobs.store.leases import Lease
 from jobs.store.logs import LogWriter
 from jobs.store.schema import job_counts, job_events, job_labels, jobs
@@ -70,7 +70,7 @@ class Past:
         return Status.COMPLETED, None
 
 
-def fill_history(database: Database, past: Past) -> None:
+def fill_history(database: OwnedDatabase, past: Past) -> None:
     """Ended jobs, each with the three rows of its life, in the order of their ids."""
     made = (past.job(number) for number in range(past.count))
     while rows := [row for row, _ in zip(made, range(BATCH), strict=False)]:
@@ -80,7 +80,7 @@ def fill_history(database: Database, past: Past) -> None:
     database.write(_count)
 
 
-def _insert(database: Database, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+def _insert(database: OwnedDatabase, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     database.write(lambda connection: connection.execute(insert(table), rows), durable=False)
 
 
@@ -107,7 +107,7 @@ def _life(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"job_id": row["id"], "at": at, "status": status, "previous": previous, "reason": reason, "attempt": attempt, "cause": cause}
 
 
-def fill_log(database: Database, lease: Lease, lines: int) -> None:
+def fill_log(database: OwnedDatabase, lease: Lease, lines: int) -> None:
     """A log of numbered lines, every tenth of them on the other stream, written as a supervisor writes it."""
     writer = LogWriter(lease, cap=1 << 30)
     for first in range(1, lines + 1, 1000):

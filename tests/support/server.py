@@ -42,6 +42,10 @@ class RunningServer:
         return self.process.pid
 
     @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.folder / 'data' / 'runcast.db'}"
+
+    @property
     def output(self) -> str:
         return (self.folder / "output").read_text(errors="replace")
 
@@ -106,7 +110,7 @@ class RunningServer:
 
     def part(self, module: str) -> psutil.Process:
         """The main process of the `api` or the `worker`."""
-        name = {"api": "handlers.server.api", "worker": "jobs.execution.worker"}[module]
+        name = {"api": "handlers.server.api", "worker": "jobs.run_worker"}[module]
         return eventually(lambda: next((c for c in psutil.Process(self.pid).children() if _runs(c, name)), None), f"{name} runs")
 
     def stop(self, *, signum: int = signal.SIGTERM, seconds: float = 30) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.bootstrap import make_engine, open_database
 from jobs.execution.dispatcher import Dispatcher
 from jobs.execution.signals import OURS
 from jobs.execution.worker import Worker
@@ -18,9 +19,10 @@ from jobs.model import JobType, Submission
 from jobs.recipes.expand import Recipes
 from jobs.recipes.workspace import SHIPPED
 from jobs.settings import Settings
-from jobs.store.database import Database
+from jobs.store.database import OwnedDatabase
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Leases
+from support.stores import claim
 
 MANY = 1000
 LEASE = b'{"job_id": "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word": "0123456789abcdef", "attempt": 1}'
@@ -29,8 +31,9 @@ LEASE = b'{"job_id": "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word": "0123456789
 class Observed(Worker):
     """Without processes: what would be handed to supervisors, and when the next dispatcher would be started."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        super().__init__(settings, Recipes.load(workspace=SHIPPED, tasks_file=None), database=database, lifeline=None)
+    def __init__(self, settings: Settings, database: OwnedDatabase) -> None:
+        recipes = Recipes.load(workspace=SHIPPED, tasks_file=None)
+        super().__init__(settings, recipes, database=database, engine=make_engine(settings.url), lifeline=None)
         self.events: list[bytes] = []
 
     def _hand_over(self, lease: bytes) -> None:
@@ -44,7 +47,7 @@ class Observed(Worker):
 def test_all_that_was_handed_over_is_passed_on_before_the_next_one_starts(tmp_path: Path, cut: bytes) -> None:
     """More than one read gives; half a line is of a dispatcher that died in the midst of it, and that claim is given up by the sweep."""
     settings = Settings(data_dir=tmp_path)
-    worker = Observed(settings, Database(settings.url))
+    worker = Observed(settings, open_database(settings.url))
     ours, theirs = socket.socketpair()
     with closing(ours), closing(worker._selector):
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -72,14 +75,16 @@ def test_a_dispatcher_whose_worker_has_died_leaves_without_a_word_to_the_jobs(
 ) -> None:
     """Whether or not the worker had still read what it was told, which the system says in another way."""
     settings = Settings(data_dir=tmp_path)
-    database = Database(settings.url)
+    database = open_database(settings.url)
     database.migrate()
-    Store(database).submit(NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=1)
-    (lease,) = Leases(database).claim(worker_id=settings.worker_id, host="here", queues=["default"], slots=1)
+    Store(database, make_engine(database.url)).submit(
+        NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=1
+    )
+    (lease,) = claim(database, worker_id=settings.worker_id, host="here", queues=["default"], slots=1)
     ours, theirs = socket.socketpair()
     with closing(theirs), closing(database):
         theirs.sendall(unread)
         ours.close()
-        Dispatcher(settings, database=database, hand_over=lambda lease: None, channel=theirs).run()
-        assert Leases(database).cancel_request(lease) is None
+        Dispatcher(settings, database=database, engine=make_engine(settings.url), hand_over=lambda lease: None, channel=theirs).run()
+        assert Leases(database, make_engine(database.url)).cancel_request(lease) is None
     assert not [record for record in caplog.records if "Stopping" in record.message]
