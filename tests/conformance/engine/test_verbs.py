@@ -12,7 +12,7 @@ from jobs.bootstrap import make_engine
 from jobs.execution.engines import Engine
 from jobs.model import JobType, Status, Submission, WaitingFor
 from jobs.store.jobs import NewJob, Store
-from jobs.store.leases import Leases, claim_job
+from jobs.store.leases import Lease, Leases, claim_job
 from jobs.store.scheduling import PendingJob, Scheduler
 from support.stores import DONE, SUPERVISOR, StoreHarness
 
@@ -109,8 +109,9 @@ def test_only_a_pending_job_can_be_claimed(harness: StoreHarness) -> None:
     harness.store.request_cancel(cancelled, by="me", force=False)
 
     def claim(job_id: str) -> bool:
-        values = {"attempt": 1, "worker_id": "w", "host": "here"}
-        work = lambda connection: claim_job(connection, job_id, scheduler=harness.engine, **values)  # noqa: E731
+        def work(connection: Connection) -> Lease | None:
+            return claim_job(connection, job_id, attempt=1, worker_id="w", host="here", scheduler=harness.engine)
+
         return harness.database.write(work) is not None
 
     assert [claim(job_id) for job_id in (running, cancelled, pending, pending)] == [False, False, True, False]
