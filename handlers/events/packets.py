@@ -1,7 +1,13 @@
-"""What clients send over Socket.IO, before the library sees it: a packet that it cannot take becomes one that is answered as malformed.
+"""Checks the Engine.IO packets that clients send, before engineio sees them. A packet that engineio cannot decode is replaced by one that
+is answered as malformed.
 
-engineio 4.15 passes over such packets, drops all that was posted together with one, or closes the connection and holds the request until
-the client has read that. Knows no event, and nothing of what is in a packet.
+Knows no event, and does not look into a packet.
+
+Why, in engineio 4.15: over a WebSocket, an exception while it decodes a packet leaves the connection half open
+(https://github.com/miguelgrinberg/python-engineio/issues/328 reports sockets that are never released after errors). In a long-polling
+request, a packet that cannot be decoded discards all packets that were posted with it
+(https://github.com/miguelgrinberg/Flask-SocketIO/issues/579), and one of a type that only a server may send closes the connection and
+blocks the request until the client has read that (https://github.com/miguelgrinberg/python-engineio/pull/60).
 """
 
 from __future__ import annotations
@@ -15,20 +21,21 @@ from handlers.web.wsgi import Refuse, Wsgi
 from jobs.errors import TooLarge
 
 MALFORMED = "4 "
-"""A message in which Socket.IO finds no packet."""
-FROM_CLIENTS = ("1", "3", "4", "5")
-"""Close, pong, message, upgrade. The others are the server's."""
+"""An Engine.IO message that holds no Socket.IO packet."""
+CLIENT_TYPES = ("1", "3", "4", "5")
+"""Close, pong, message, upgrade. The other types are for servers to send."""
 PROBE = "2probe"
+"""A ping that tests a WebSocket before it replaces long polling."""
 SEPARATOR = b"\x1e"
 
 
-def passed(packet: str) -> str:
-    """What came over a WebSocket, if the library can take it; the probe is for one that takes a long-polling connection over."""
-    return packet if packet[:1] in FROM_CLIENTS or packet == PROBE else MALFORMED
+def checked(packet: str) -> str:
+    """The packet that came over a WebSocket, or MALFORMED."""
+    return packet if packet[:1] in CLIENT_TYPES or packet == PROBE else MALFORMED
 
 
 class PostedPackets:
-    """Around the application: looks through what long-polling clients post to `path`."""
+    """A WSGI layer: checks the packets that long-polling clients post to `path`, in bodies of at most `most` bytes."""
 
     def __init__(self, inner: Wsgi, *, path: str, most: int, refuse: Refuse) -> None:
         self._inner = inner
@@ -40,17 +47,17 @@ class PostedPackets:
         if environ["REQUEST_METHOD"] != "POST" or not environ["PATH_INFO"].startswith(self._path):
             return self._inner(environ, start_response)
         length = int(environ.get("CONTENT_LENGTH") or 0)
-        body = _looked_through(environ["wsgi.input"].read(length)) if length <= self._most else b""
+        body = _checked_body(environ["wsgi.input"].read(length)) if length <= self._most else b""
         if max(length, len(body)) > self._most:
             return self._refuse(TooLarge(f"The body is larger than {self._most} bytes."), start_response)
         return self._inner({**environ, "wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}, start_response)
 
 
-def _looked_through(body: bytes) -> bytes:
-    return SEPARATOR.join(_posted(packet) for packet in body.split(SEPARATOR))
+def _checked_body(body: bytes) -> bytes:
+    return SEPARATOR.join(_checked_bytes(packet) for packet in body.split(SEPARATOR))
 
 
-def _posted(packet: bytes) -> bytes:
+def _checked_bytes(packet: bytes) -> bytes:
     try:
         text = packet.decode("utf-8")
         if text[:1] == "b":
@@ -58,4 +65,4 @@ def _posted(packet: bytes) -> bytes:
             return packet
     except ValueError:
         return MALFORMED.encode()
-    return packet if text[:1] in FROM_CLIENTS else MALFORMED.encode()
+    return packet if text[:1] in CLIENT_TYPES else MALFORMED.encode()

@@ -1,9 +1,12 @@
-"""Socket.IO: from Flask-SocketIO to the handlers of events and back."""
+"""Socket.IO: from Flask-SocketIO to the handlers of events and back.
+
+The only module of this room that knows Flask. Here the parts of `socketio_patches.py` are installed in the libraries; beside each private
+name stands the public report of what it works around, or that none was found.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import flask
@@ -13,8 +16,9 @@ from flask_socketio import ConnectionRefusedError, SocketIO
 
 from handlers.access.audit import Audit
 from handlers.contract.document import Contract
-from handlers.events.caster import Gone, Packet
+from handlers.events.payloads import Encode, Packet
 from handlers.events.socketio_patches import (
+    NAMESPACE,
     ClientPacket,
     ClientWebSocket,
     ConnectHandler,
@@ -24,25 +28,25 @@ from handlers.events.socketio_patches import (
     end_socket,
 )
 from handlers.events.sockets import Refused, Sockets, payload_of
+from handlers.events.subscriber import ClientDisconnected
 from handlers.problems import PREFIX
 from handlers.web.body_timeout import BODY_BYTES
 from handlers.web.request import address
 from jobs.model import Json
 
 socket_logger = logging.getLogger("runcast.socketio")
-socket_logger.setLevel(logging.ERROR)  # below, the libraries tell of every packet
+socket_logger.setLevel(logging.ERROR)  # at lower levels, the libraries log every packet
 # Only errors of the server. The libraries log the mistakes of clients, who are told of them, at the same level.
 socket_logger.addFilter(lambda record: record.msg == "message handler error")
 
-UNREAD_ANSWERS = 5000
-"""A long-polling client that leaves so many unread is disconnected."""
+MAX_UNREAD_ANSWERS = 5000
+"""A long-polling client that leaves more answers unread is disconnected."""
+AUTHENTICATION_TIMEOUT_SECONDS = 10.0
+"""How long a connection may stay open without an authenticated client."""
 
-STRANGER_SECONDS = 10.0
-"""For so long a connection may be open on which nobody has been let in."""
 
-
-def make_encode(contract: Contract | None) -> Callable[[str, Json], Packet]:
-    """With a contract, every event is held against it before it is sent."""
+def make_encode(contract: Contract | None) -> Encode:
+    """With a contract, every event is validated against it before it is sent."""
 
     def encode(event: str, payload: Json) -> Packet:
         if contract is not None and (violations := contract.event_violations(event, payload)):
@@ -53,13 +57,17 @@ def make_encode(contract: Contract | None) -> Callable[[str, Json], Packet]:
 
 
 class SocketTransport:
-    """One client's connection, as the caster uses it."""
+    """One client's connection, as a `subscriber.Transport`.
+
+    engineio 4.15 queues packets for a client without a limit and offers no way to wait for it:
+    https://github.com/miguelgrinberg/python-engineio/issues/133. So this uses the queue of the engineio socket itself.
+    """
 
     def __init__(self, server: Any, sid: str) -> None:
         self._server = server
         self._engine = server.eio
         self._socket_sid = sid
-        self._sid = server.manager.eio_sid_from_sid(sid, "/")
+        self._sid = server.manager.eio_sid_from_sid(sid, NAMESPACE)
 
     def send(self, packet: Packet) -> None:
         assert isinstance(packet, EncodedPacket)
@@ -71,19 +79,20 @@ class SocketTransport:
         if socket is not None:
             socket.queue.join()
 
-    def pace(self) -> None:
+    def limit_answers(self) -> None:
         socket = self._engine.sockets.get(self._sid)
         if socket is None:
             return
         if socket.upgraded:
             socket.queue.join()
-        elif socket.queue.qsize() > UNREAD_ANSWERS:
-            # A request of a long-polling client must not wait: while its connection becomes a WebSocket, nothing is read before it ended.
+        elif socket.queue.qsize() > MAX_UNREAD_ANSWERS:
+            # Do not wait in a long-polling request: while the connection is being upgraded to a WebSocket, nothing is read before the
+            # request has ended.
             self._end()
-            raise Gone("The client left too many answers unread.")
+            raise ClientDisconnected("The client left too many answers unread.")
 
-    def hang_up(self) -> None:
-        # Both: a client of good will does not come back by itself after the first, and any other is rid of by the second.
+    def disconnect(self) -> None:
+        # Both: after the first, a well-behaved client does not reconnect by itself; the second ends the connection of any other.
         self._server.disconnect(self._socket_sid)
         gevent.spawn(self._end)
 
@@ -94,38 +103,55 @@ class SocketTransport:
 
 
 def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit, *, silent_seconds: float) -> None:
-    # The gate keeper has already refused foreign origins. Events of a client are handled one after another, so that they take effect in
-    # order.
-    socketio = SocketIO(
+    """Serve Socket.IO beside HTTP."""
+    socketio = make_socketio(web, silent_seconds=silent_seconds)
+    patch(socketio.server, authentication_seconds=min(AUTHENTICATION_TIMEOUT_SECONDS, silent_seconds))
+    add_handlers(socketio, sockets, audit)
+
+
+def make_socketio(web: flask.Flask, *, silent_seconds: float) -> SocketIO:
+    return SocketIO(
         web,
         async_mode="gevent",
+        # HostCheckLayer has already refused foreign origins.
         cors_allowed_origins="*",
         cors_credentials=False,
+        # The events of one client are handled one after another, so that they take effect in order.
         async_handlers=False,
         max_http_buffer_size=BODY_BYTES,
-        # As the library has them, unless clients have to give signs more often.
+        # The library's own values, unless silent connections are closed earlier.
         ping_interval=min(25.0, silent_seconds / 3),
         ping_timeout=min(20.0, silent_seconds / 3),
         serializer=ClientPacket,
         logger=socket_logger,
         engineio_logger=socket_logger,
     )
-    server = socketio.server
+
+
+def patch(server: Any, *, authentication_seconds: float) -> None:
+    """Install the replacements for parts of python-socketio and engineio. Their classes name the public issues."""
+    engine = server.eio
     server._handle_connect = ConnectHandler(server)
-    strangers = UnauthenticatedConnections(server, seconds=min(STRANGER_SECONDS, silent_seconds))
-    server.eio.on("connect", strangers.come)
+    unauthenticated = UnauthenticatedConnections(server, seconds=authentication_seconds)
 
-    def ended(engine_sid: str, reason: str) -> None:
-        strangers.go(engine_sid)
+    def closed(engine_sid: str, reason: str) -> None:
+        unauthenticated.closed(engine_sid)
         server._handle_eio_disconnect(engine_sid, reason)
-        # At once: engineio 4.15 raises at a request for one that is closed, and still there.
-        server.eio.sockets.pop(engine_sid, None)
+        # At once: engineio 4.15 raises at a request for a connection that is closed and still listed.
+        # https://github.com/miguelgrinberg/python-engineio/issues/83
+        engine.sockets.pop(engine_sid, None)
 
-    server.eio.on("disconnect", ended)
-    # A page subscribes to many jobs at once, and its library sends that as one body; what bounds it is the size of a body.
+    engine.on("connect", unauthenticated.opened)
+    engine.on("disconnect", closed)
+    # The page subscribes to many jobs at once, and its library posts that as one body. The size of the body is the limit.
+    # https://github.com/miguelgrinberg/python-engineio/issues/142
     Payload.max_decode_packets = BODY_BYTES
-    server.eio.create_queue = Outbox
-    server.eio._async = {**server.eio._async, "websocket": ClientWebSocket}
+    engine.create_queue = Outbox
+    engine._async = {**engine._async, "websocket": ClientWebSocket}
+
+
+def add_handlers(socketio: SocketIO, sockets: Sockets, audit: Audit) -> None:
+    """One function an event: its name is the event's."""
 
     def connect(auth: Json = None) -> None:
         try:
@@ -134,7 +160,7 @@ def add_sockets(web: flask.Flask, sockets: Sockets, audit: Audit, *, silent_seco
             audit.refused("connect", address=address(), outcome=str(refused.problem["type"]).removeprefix(PREFIX))
             raise ConnectionRefusedError(str(refused), refused.problem) from None
         sid = flask.request.sid  # type: ignore[attr-defined]
-        sockets.connected(sid, caller, SocketTransport(server, sid))
+        sockets.connected(sid, caller, SocketTransport(socketio.server, sid))
 
     def disconnect(*_reason: Any) -> None:
         sockets.disconnected(flask.request.sid)  # type: ignore[attr-defined]

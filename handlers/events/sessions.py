@@ -1,4 +1,7 @@
-"""Whose token each connection was opened with. A token that ends takes its connections with it."""
+"""Which token each connection was opened with. When a token expires or is revoked, its connections are closed.
+
+Knows no library: how a connection is closed is a callback.
+"""
 
 from __future__ import annotations
 
@@ -13,50 +16,50 @@ from jobs.store.tokens import Tokens
 
 logger = logging.getLogger("runcast.sockets")
 
-LOOK_SECONDS = 1.0
+TOKEN_POLL_INTERVAL_SECONDS = 1.0
 
 
 class Sessions:
-    """`dismiss` is told the connection, and why its client has to go."""
+    """`disconnect` is called with the connection, and with the error that its client is told."""
 
-    def __init__(self, tokens: Tokens, dismiss: Callable[[str, Unauthenticated], None]) -> None:
+    def __init__(self, tokens: Tokens, disconnect: Callable[[str, Unauthenticated], None]) -> None:
         self._tokens = tokens
-        self._dismiss = dismiss
+        self._disconnect = disconnect
         self._callers: dict[str, Caller] = {}
-        self._looking = False
+        self._checking = False
 
     def open(self, sid: str, caller: Caller) -> None:
         self._callers[sid] = caller
-        if not self._looking:
-            self._looking = True
-            gevent.spawn(self._look)
+        if not self._checking:
+            self._checking = True
+            gevent.spawn(self._run)
 
     def close(self, sid: str) -> None:
         self._callers.pop(sid, None)
 
     def caller(self, sid: str) -> Caller:
-        """Who sends, as far as the token is still good. Raises Unauthenticated."""
+        """The caller whose token the connection was opened with, if that is still valid. Raises Unauthenticated."""
         caller = self._callers.get(sid)
         if caller is None:
-            raise Unauthenticated("The token of this connection has ended.")
+            raise Unauthenticated("The token of this connection is no longer valid.")
         self._tokens.check(caller)
         return caller
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         try:
             while self._callers:
-                gevent.sleep(LOOK_SECONDS)
+                gevent.sleep(TOKEN_POLL_INTERVAL_SECONDS)
                 try:
-                    self._dismiss_ended()
+                    self._disconnect_ended()
                 except Unavailable as error:
-                    logger.warning("%s Looking for ended tokens again.", error)
+                    logger.warning("%s Checking the tokens of connections again.", error)
         finally:
-            self._looking = False
+            self._checking = False
 
-    def _dismiss_ended(self) -> None:
+    def _disconnect_ended(self) -> None:
         for sid, caller in list(self._callers.items()):
             try:
                 self._tokens.check(caller)
             except Unauthenticated as error:
                 self.close(sid)
-                self._dismiss(sid, error)
+                self._disconnect(sid, error)

@@ -1,6 +1,8 @@
-"""python-socketio and engineio, with what they lack for clients that mean no good, read slowly, or leave without a word.
+"""Parts of python-socketio and engineio, replaced or overridden: the originals trust clients to be well-behaved, to read, and to say
+goodbye.
 
-What of the libraries' own is replaced by which class is in `socket_server.py`.
+`server.py` installs them. Each class names the public report of what it works around, or says that none was found.
+`tests/unit/test_patched_libraries.py` lists every private name that is used here. Knows no event of the contract.
 """
 
 from __future__ import annotations
@@ -15,39 +17,39 @@ from gevent.queue import Empty, JoinableQueue
 from socketio.packet import CONNECT, CONNECT_ERROR, DISCONNECT, EVENT
 from socketio.packet import Packet as SocketPacket
 
-from handlers.events.packets import passed
+from handlers.events.packets import checked
 from handlers.events.websocket_patches import WebSockets
 from handlers.problems import problem
 from jobs.errors import InvalidRequest
 from jobs.model import Json
 
 NAMESPACE = "/"
-OWN_EVENTS = frozenset({"connect", "disconnect", "*"})
-"""Names that the library itself gives a meaning, and that no client may call."""
+RESERVED_EVENTS = frozenset({"connect", "disconnect", "*"})
+"""Names with a meaning to python-socketio itself. No client may send an event of such a name."""
 MALFORMED = "malformed"
-
-
 PACKET_BYTES = 1 << 10
-"""What a packet costs besides its text: the objects around it, and a call of the system to send it. So very many small ones are not sent at
-once, and whoever else has something to send comes in between."""
+"""What a packet costs besides its text: the objects around it, and a system call to send it. It keeps the number of small packets low that
+are sent in one go, so that other greenlets get their turn in between."""
 
 
 class EncodedPacket:
-    """An event as the transport sends it, made once for all clients."""
+    """An event in the form in which the transport sends it, encoded once for all clients."""
 
     def __init__(self, event: str, payload: Json) -> None:
-        # Told that there is nothing binary in it, it does not look at each line for that, which took most of the time.
-        text = SocketPacket(EVENT, namespace="/", data=[event, payload], binary=False).encode()
+        # binary=False: else python-socketio examines every line for binary data, which took most of the time. Reported for another project
+        # that sends only text: https://github.com/open-webui/open-webui/issues/28164
+        text = SocketPacket(EVENT, namespace=NAMESPACE, data=[event, payload], binary=False).encode()
         self.engine = EnginePacket(MESSAGE, data=text)
         self.size = len(text) + PACKET_BYTES
 
 
 class ClientPacket(SocketPacket):  # type: ignore[misc]
-    """A packet as clients send it. What none of the contract's looks like becomes an event that the contract does not have, and is
-    answered as one.
+    """A Socket.IO packet from a client. Anything but the packets that the contract knows becomes the event MALFORMED, which `server.py`
+    answers.
 
-    The library would raise in the midst of its work, take an event called `disconnect` for the end of the connection, and collect
-    attachments without end.
+    python-socketio 5.18 raises at JSON that it cannot decode (https://github.com/miguelgrinberg/Flask-SocketIO/issues/1022), runs the
+    handler of `disconnect` for an event of that name (https://github.com/miguelgrinberg/Flask-SocketIO/issues/1433), and collects binary
+    attachments without a limit (no public issue found).
     """
 
     packet_type: int
@@ -56,7 +58,7 @@ class ClientPacket(SocketPacket):  # type: ignore[misc]
     data: Any
 
     def __init__(self, *arguments: Any, encoded_packet: Any = None, **options: Any) -> None:
-        # An empty one too is to be decoded.
+        # The library does not decode an empty packet. A space is malformed, too, and is decoded.
         super().__init__(*arguments, encoded_packet=" " if encoded_packet in ("", b"") else encoded_packet, **options)
 
     def decode(self, encoded_packet: Any) -> int:
@@ -65,41 +67,44 @@ class ClientPacket(SocketPacket):  # type: ignore[misc]
         except (TypeError, ValueError, RecursionError):
             attachments = None
         is_event = attachments == 0 and self.packet_type == EVENT and (self.namespace or NAMESPACE) == NAMESPACE
-        if not (self._is_known() if is_event else attachments == 0 and self.packet_type in (CONNECT, DISCONNECT)):
-            asked = self.id if is_event else None  # who asked for an acknowledgement shall not wait for ever
-            self.packet_type, self.namespace, self.id, self.data = EVENT, None, asked, [MALFORMED]
+        if not (self._is_client_event() if is_event else attachments == 0 and self.packet_type in (CONNECT, DISCONNECT)):
+            acknowledge = self.id if is_event else None  # a client that asked for an acknowledgement must not wait for ever
+            self.packet_type, self.namespace, self.id, self.data = EVENT, None, acknowledge, [MALFORMED]
         return 0
 
-    def _is_known(self) -> bool:
-        return isinstance(self.data, list) and bool(self.data) and isinstance(self.data[0], str) and self.data[0] not in OWN_EVENTS
+    def _is_client_event(self) -> bool:
+        return isinstance(self.data, list) and bool(self.data) and isinstance(self.data[0], str) and self.data[0] not in RESERVED_EVENTS
 
 
 class ClientWebSocket(WebSockets):
-    """Passes on what engineio 4.15 can decode; at anything else it raises and leaves the client's connection behind, half open."""
+    """Passes on only what engineio can decode: in 4.15 an exception there leaves the client's connection behind, half open. Sockets that
+    are not released after errors: https://github.com/miguelgrinberg/python-engineio/issues/328"""
 
     def wait(self) -> str | bytes | None:
         data: str | bytes | None = super().wait()
-        return passed(data) if isinstance(data, str) else data
+        return checked(data) if isinstance(data, str) else data
 
     def close(self) -> None:
-        """Called when nothing more is sent."""
+        """engineio calls this when it will send nothing more."""
         try:
             super().close()
         finally:
-            self.app.__self__.queue.abandon()  # its engineio socket's
+            self.app.__self__.queue.abandon()  # `app` is a method of the engineio socket; its queue is an Outbox
 
 
 class Outbox(JoinableQueue[Any]):
-    """What waits to be sent to one client.
+    """The packets that wait to be sent to one client.
 
-    engineio 4.15 puts all of it into one answer to a long poll, and its own client refuses answers of more than 16 packets. So after 16
-    there seems to be no more, until the next `poll` begins, with a `get` that may wait.
+    engineio 4.15 puts all of them into the answer to one long poll, and its own client refuses an answer of more than 16 packets
+    (https://github.com/miguelgrinberg/python-engineio/issues/142). So this queue seems empty after 16, until the next poll begins, with a
+    `get` that may wait.
 
-    When a message cannot be sent, engineio sends no further one, but tells nobody: who waits for what is left would wait for ever, and what
-    is held for the client would be held as long.
+    When a message cannot be sent, engineio stops sending and tells nobody: a caller of `join` would wait for ever, and the packets would
+    stay in memory (https://github.com/miguelgrinberg/python-engineio/issues/56 and
+    https://github.com/miguelgrinberg/python-engineio/pull/60). So the queue can be abandoned.
     """
 
-    AT_ONCE = 16
+    MAX_PACKETS = 16
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +116,7 @@ class Outbox(JoinableQueue[Any]):
             super().put(item, block, timeout)
 
     def abandon(self) -> None:
-        """Nobody takes any more: drop what waits, now and from now on."""
+        """Nothing is sent any more: drop the packets that wait, and every further one."""
         self._abandoned = True
         while not self.empty():
             super().get(block=False)
@@ -119,61 +124,67 @@ class Outbox(JoinableQueue[Any]):
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         self._taken = 1 if block else self._taken + 1
-        if self._taken > self.AT_ONCE:
+        if self._taken > self.MAX_PACKETS:
             raise Empty
         return super().get(block, timeout)
 
 
 class UnauthenticatedConnections:
-    """Ends connections on which nobody is let in: who never asks for it, was refused, or has left. The libraries would keep them as long
-    as pings are answered."""
+    """Ends connections on which no client is authenticated: it never sent `connect`, was refused, or has disconnected.
+
+    python-socketio 5.18 keeps such connections for as long as the client answers pings: refusing a client leaves the Engine.IO connection
+    open (https://github.com/miguelgrinberg/python-socketio/issues/298).
+    """
 
     def __init__(self, server: Any, *, seconds: float) -> None:
         self._server = server
         self._seconds = seconds
-        self._known_at: dict[str, float] = {}
-        """When somebody was last known to be connected, or the connection was opened."""
-        self._looking = False
+        self._authenticated_at: dict[str, float] = {}
+        """When a client was last seen authenticated on each connection; at first, when the connection was opened."""
+        self._checking = False
 
-    def come(self, engine_sid: str, environ: dict[str, Any]) -> None:
-        """A connection is opened."""
-        self._known_at[engine_sid] = time.monotonic()
-        if not self._looking:
-            self._looking = True
-            gevent.spawn(self._look)
+    def opened(self, engine_sid: str, environ: dict[str, Any]) -> None:
+        """In place of python-socketio's own handler, which this calls."""
+        self._authenticated_at[engine_sid] = time.monotonic()
+        if not self._checking:
+            self._checking = True
+            gevent.spawn(self._run)
         self._server._handle_eio_connect(engine_sid, environ)
 
-    def go(self, engine_sid: str) -> None:
-        self._known_at.pop(engine_sid, None)
+    def closed(self, engine_sid: str) -> None:
+        self._authenticated_at.pop(engine_sid, None)
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         try:
-            while self._known_at:
+            while self._authenticated_at:
                 gevent.sleep(self._seconds / 10)
-                for engine_sid in list(self._known_at):
-                    self._look_at(engine_sid)
+                for engine_sid in list(self._authenticated_at):
+                    self._check(engine_sid)
         finally:
-            self._looking = False
+            self._checking = False
 
-    def _look_at(self, engine_sid: str) -> None:
+    def _check(self, engine_sid: str) -> None:
         now, socket = time.monotonic(), self._server.eio.sockets.get(engine_sid)
         if socket is None:
-            self.go(engine_sid)
+            self.closed(engine_sid)
         elif self._server.manager.sid_from_eio_sid(engine_sid, NAMESPACE) is not None:
-            self._known_at[engine_sid] = now
-        elif now > self._known_at[engine_sid] + self._seconds:
+            self._authenticated_at[engine_sid] = now
+        elif now > self._authenticated_at[engine_sid] + self._seconds:
             end_socket(self._server, socket)
 
 
 def end_socket(server: Any, socket: Any) -> None:
-    """End a client's connection. Not by the engine's own `disconnect`, which waits until the client has read what it got: one that never
-    does would hold all of it."""
+    """End a client's connection, without waiting.
+
+    Not by engineio's own `disconnect`: that waits until the client has read everything it was sent, which it may never do
+    (https://github.com/miguelgrinberg/python-engineio/pull/60).
+    """
     socket.close(wait=False, reason=server.eio.reason.SERVER_DISCONNECT)
 
 
 class ConnectHandler:
-    """What a client's `connect` leads to, in place of python-socketio 5.18, which answers a second one, and one to another namespace,
-    with a text that the contract does not have."""
+    """Handles a client's `connect`, in place of python-socketio's own handler. That one, in 5.18, answers a second `connect`, and one to
+    another namespace, with a text that is not in the contract (no public issue found)."""
 
     def __init__(self, server: Any) -> None:
         self._server = server

@@ -1,6 +1,8 @@
-"""WebSockets that cost what they should: the three libraries beneath, with what they lack for clients that mean no good, or read slowly.
+"""WebSockets with a bounded cost: parts of simple-websocket and engineio, overridden for clients that read slowly or mean harm.
 
-Knows no event and no client; `app.py` puts it around Socket.IO, `engine.py` and `socket_server.py` into it.
+`handlers/server/app.py` puts SendAllLayer around Socket.IO, and `socketio_patches.py` puts WebSockets into it. Each class names the public
+report of what it works around, or says that none was found. `tests/unit/test_patched_libraries.py` lists every private name that is used
+here. Knows no event.
 """
 
 from __future__ import annotations
@@ -15,17 +17,21 @@ from gevent.lock import RLock
 
 from handlers.web.wsgi import Wsgi
 
-MESSAGE_BYTES = 1 << 20
-SILENT = "runcast.silent_seconds"
-"""A connection that neither takes nor gives anything for so long is closed; Socket.IO's pings come more often."""
+MAX_MESSAGE_BYTES = 1 << 20
+SILENCE_TIMEOUT = "runcast.silent_seconds"
+"""Key in the WSGI environment. A connection that neither takes nor gives anything for so many seconds is closed; Socket.IO's pings come
+more often."""
 
 
 class SendAllLayer:
-    """Gives WebSockets a socket whose `send` sends everything.
+    """A WSGI layer: gives WebSockets a socket whose `send` sends everything.
 
-    simple-websocket 1.1 calls `send` once and ignores how much was sent, which cuts frames for a client that reads slowly; and it
-    answers pings from another greenlet, which may fall into the middle of one. Compression is turned off with it: it would cost 300 KB a
-    client.
+    simple-websocket 1.1 calls `send` once and ignores how much was sent, which cuts frames for a client that reads slowly; and it answers
+    pings from another greenlet, which may fall into the middle of a frame. Both are reported in
+    https://github.com/miguelgrinberg/simple-websocket/issues/45
+
+    Compression is turned off, too: it costs 300 KB a client, and simple-websocket has no option for it (it was added in
+    https://github.com/miguelgrinberg/simple-websocket/issues/11).
     """
 
     def __init__(self, inner: Wsgi, *, silent_seconds: float) -> None:
@@ -35,12 +41,14 @@ class SendAllLayer:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if "gunicorn.socket" in environ:
             environ["gunicorn.socket"] = SendAllSocket(environ["gunicorn.socket"])
-        environ[SILENT] = self._silent_seconds
+        environ[SILENCE_TIMEOUT] = self._silent_seconds
         environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
         return self._inner(environ, start_response)
 
 
 class SendAllSocket:
+    """A socket whose `send` sends everything, one caller at a time."""
+
     def __init__(self, socket: Any) -> None:
         self._socket = socket
         self._lock = RLock()
@@ -50,7 +58,7 @@ class SendAllSocket:
             try:
                 self._socket.sendall(data)
             except TimeoutError:
-                # Half a frame may be out, so nothing can follow it; and whoever reads has to learn of it, too.
+                # Half a frame may have been sent, so nothing can follow it. The reading greenlet must learn of that, too.
                 self._socket.shutdown(SHUT_RDWR)
                 raise
         return len(data)
@@ -60,15 +68,17 @@ class SendAllSocket:
 
 
 class WebSocket(simple_websocket.Server):  # type: ignore[misc]
-    """Reads on only when what was read has been taken, so that a client which sends faster than it is served fills no memory of ours.
+    """Reads on only when the last message was taken, so that a client that sends faster than it is served does not fill the memory.
 
-    engineio 4.15 looks at the size of a message when it has all of it; here it is cut off while it comes.
+    simple-websocket 1.1 reads everything into a list without a limit (no public issue found). engineio 4.15 checks the size of a message
+    when it has received all of it (https://github.com/miguelgrinberg/python-engineio/issues/260) and does not pass its limit on to
+    simple-websocket, which has an option for it (https://github.com/miguelgrinberg/simple-websocket/issues/5): here it is set.
     """
 
     def __init__(self, environ: dict[str, Any], **options: Any) -> None:
         self._taken = options["event_class"]()
-        environ["gunicorn.socket"].settimeout(environ[SILENT])
-        super().__init__(environ, max_message_size=MESSAGE_BYTES, **options)
+        environ["gunicorn.socket"].settimeout(environ[SILENCE_TIMEOUT])
+        super().__init__(environ, max_message_size=MAX_MESSAGE_BYTES, **options)
 
     def receive(self, timeout: float | None = None) -> Any:
         message = super().receive(timeout)
@@ -78,15 +88,18 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
     def _handle_events(self) -> bool:
         goes_on: bool = super()._handle_events()
         while goes_on and self.connected and self.input_buffer:
-            self._taken.wait(1.0)  # for ever would be too long: when the connection is closed meanwhile, nobody takes any more
+            self._taken.wait(1.0)  # not without a limit: if the connection is closed meanwhile, nobody calls `receive` again
             self._taken.clear()
         return goes_on
 
 
 class WebSockets(WebSocketWSGI):  # type: ignore[misc]
-    """What engineio calls for a request to become a WebSocket."""
+    """What engineio calls when a request becomes a WebSocket: as its own class does, but with the WebSocket above. engineio has no option
+    for that (no public issue found)."""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> NoReturn:
         self.ws = WebSocket(environ, **self.server_args)
         self.app(self)
-        raise StopIteration  # as its own does: gunicorn then knows that there is no answer to send
+        # As engineio's own class does: it tells gunicorn that there is no answer to send.
+        # https://github.com/miguelgrinberg/flask-sock/pull/73 explains it.
+        raise StopIteration

@@ -9,7 +9,9 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from handlers.events.caster import Caster, Client, Packet
+from handlers.events.caster import Caster
+from handlers.events.payloads import Packet
+from handlers.events.subscriber import Subscriber
 from jobs.bootstrap import make_engine
 from jobs.model import JobType, Json, Status, Submission
 from jobs.store.database import OwnedDatabase
@@ -39,8 +41,8 @@ class Transport:
         self.sent.append(packet)
 
     def drain(self) -> None: ...
-    def pace(self) -> None: ...
-    def hang_up(self) -> None: ...
+    def limit_answers(self) -> None: ...
+    def disconnect(self) -> None: ...
 
     @property
     def told(self) -> list[str]:
@@ -84,10 +86,10 @@ class House:
         self.leases.take(lease, supervisor={"pid": 1})
         return lease
 
-    def connect(self, name: str) -> tuple[Client, Transport]:
+    def connect(self, name: str) -> tuple[Subscriber, Transport]:
         wire = Transport()
         self.caster.connect(name, wire)
-        return self.caster.client(name), wire
+        return self.caster.subscriber(name), wire
 
     def end(self, lease: Lease) -> None:
         self.leases.end(lease, Outcome(Status.COMPLETED, "exited with code 0", exit_code=0))
@@ -98,7 +100,7 @@ def house(database: OwnedDatabase) -> Iterator[House]:
     store, changes = Store(database, make_engine(database.url)), Changes()
     caster = Caster(store, Logs(database), changes, Sent)
     yield House(caster, changes, store, Leases(database, make_engine(database.url)))
-    for name in list(caster._clients):
+    for name in list(caster._subscribers):
         caster.disconnect(name)
     changes.notice()
 

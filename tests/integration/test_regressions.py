@@ -19,7 +19,8 @@ from websocket import ABNF
 
 from handlers.access.auth import HostCheck
 from handlers.contract.document import Contract
-from handlers.events.caster import Caster, log_payload
+from handlers.events.caster import Caster
+from handlers.events.payloads import log_payload
 from handlers.server.gevent_store import GeventChanges
 from jobs.bootstrap import make_engine, open_database
 from jobs.clock import SteadyClock, now_ms
@@ -119,7 +120,7 @@ class Sent:
     size: int = 1
 
 
-class RecordingWire:
+class RecordingTransport:
     def __init__(self) -> None:
         self.sent: list[Sent] = []
 
@@ -128,9 +129,9 @@ class RecordingWire:
 
     def drain(self) -> None: ...
 
-    def pace(self) -> None: ...
+    def limit_answers(self) -> None: ...
 
-    def hang_up(self) -> None: ...
+    def disconnect(self) -> None: ...
 
     def payloads(self, event: str) -> list[dict[str, Json]]:
         return [sent.payload for sent in self.sent if sent.event == event]
@@ -139,13 +140,14 @@ class RecordingWire:
 def test_a_store_that_fails_now_and_then_costs_subscribers_nothing_but_time(
     database: OwnedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handlers.events.caster.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("handlers.events.caster.READ_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("handlers.events.subscriber.SEND_RETRY_SECONDS", 0.01)
     job_id = submit(database)
     feed = database.feed()
     caster = Caster(FailingStore(database), FailingLogs(database), GeventChanges(feed), Sent)
-    wire = RecordingWire()
+    wire = RecordingTransport()
     caster.connect("client", wire)
-    caster.client("client").subscribe(job_id, 0)
+    caster.subscriber("client").subscribe(job_id, 0)
     lease = start(database)
     writer = LogWriter(lease, cap=1 << 20)
     for number in range(5):
@@ -171,11 +173,11 @@ def test_a_job_that_cannot_be_cast_is_given_up_and_the_others_go_on(database: Ow
 
     feed = database.feed()
     caster = Caster(Store(database, make_engine(database.url)), Logs(database), GeventChanges(feed), encode)
-    wire = RecordingWire()
+    wire = RecordingTransport()
     caster.connect("client", wire)
     bad, good = submit(database), submit(database)
     for job_id in (bad, good):
-        caster.client("client").subscribe(job_id, 0)
+        caster.subscriber("client").subscribe(job_id, 0)
     leases = [start(database, slots=slots) for slots in (1, 2)]
     for lease, text in zip(leases, (b"poison\n", b"fine\n"), strict=True):
         log(database, LogWriter(lease, cap=1 << 20), text)
@@ -350,9 +352,9 @@ def test_a_subscriber_of_a_log_whose_end_was_dropped_gets_the_rest_and_the_end(d
     job_id = lose_the_end(database)
     feed = database.feed()
     caster = Caster(Store(database, make_engine(database.url)), Logs(database), GeventChanges(feed), Sent)
-    wire = RecordingWire()
+    wire = RecordingTransport()
     caster.connect("client", wire)
-    caster.client("client").subscribe(job_id, 0)
+    caster.subscriber("client").subscribe(job_id, 0)
     with gevent.Timeout(10):
         while not wire.payloads("complete") and not wire.payloads("error"):
             gevent.sleep(0.01)
@@ -367,17 +369,17 @@ def test_what_was_not_read_of_an_ended_log_is_not_taken_for_dropped(database: Ow
     logs = FailingLogs(database)
     feed = database.feed()
     caster = Caster(Store(database, make_engine(database.url)), logs, GeventChanges(feed), Sent)
-    monkeypatch.setattr(caster, "_looking", True)  # nobody looks for what is new
-    wires = [RecordingWire(), RecordingWire()]
+    monkeypatch.setattr(caster, "_reading", True)  # so that no greenlet reads what is new
+    wires = [RecordingTransport(), RecordingTransport()]
     for name, wire in zip(("first", "second"), wires, strict=True):
         caster.connect(name, wire)
-    caster.client("first").subscribe(job_id, 0)
+    caster.subscriber("first").subscribe(job_id, 0)
     lease = start(database)
     log(database, LogWriter(lease, cap=1 << 20), b"line\n")
     end(database, lease)
     with pytest.raises(Unavailable):
-        caster.client("second").subscribe(job_id, 0)
-    caster.client("second").subscribe(other, 0)
+        caster.subscriber("second").subscribe(job_id, 0)
+    caster.subscriber("second").subscribe(other, 0)
     with gevent.Timeout(10):
         while not wires[1].payloads("complete") and not wires[1].payloads("error"):
             gevent.sleep(0.01)
@@ -390,16 +392,16 @@ def test_what_was_not_read_of_an_ended_log_is_not_taken_for_dropped(database: Ow
 @pytest.mark.parametrize("begun", [False, True])
 def test_who_watches_a_job_whose_rows_vanished_is_told(database: OwnedDatabase, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
     """As when the API stood still for longer than they were kept."""
-    monkeypatch.setattr("handlers.events.caster.GONE_SECONDS", 0.0)
+    monkeypatch.setattr("handlers.events.caster.MISSING_JOBS_POLL_INTERVAL_SECONDS", 0.0)
     gone, there = submit(database), submit(database)
     if begun:
         start(database)
     feed = database.feed()
     caster = Caster(Store(database, make_engine(database.url)), Logs(database), GeventChanges(feed), Sent)
-    wire = RecordingWire()
+    wire = RecordingTransport()
     caster.connect("client", wire)
     for job_id in (gone, there):
-        caster.client("client").subscribe(job_id, 0)
+        caster.subscriber("client").subscribe(job_id, 0)
     database.write(lambda connection: connection.execute(delete(jobs).where(jobs.c.id == gone)))
     with gevent.Timeout(10):
         while not wire.payloads("error"):

@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from handlers.contract.document import Contract
-from handlers.events.caster import progress_payload
+from handlers.events.payloads import progress_payload
 from jobs.execution.output import BLOCK_BYTES, RESULT_DEPTH, Watcher
 from jobs.execution.progress import MESSAGE_CHARACTERS, ProgressParser, ProgressTracker
 from jobs.model import Progress

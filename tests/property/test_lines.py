@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from handlers.contract.document import Contract
-from handlers.events.caster import log_payload
+from handlers.events.payloads import log_payload
 from jobs.execution import output as stages
 from jobs.model import LogChunk, Stream
 from jobs.store.leases import Lease

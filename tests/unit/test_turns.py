@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from handlers.events.caster import IN_FLIGHT_BYTES
 from handlers.events.socketio_patches import EncodedPacket
+from handlers.events.topic import IN_FLIGHT_BYTES
 
 
 def event(lines: int, width: int) -> EncodedPacket:
