@@ -68,13 +68,13 @@ class Changes:
 
 
 def give_turns() -> None:
-    """To whoever has something to do."""
+    """Let the other greenlets run."""
     for _ in range(TURNS):
         gevent.sleep(0)
 
 
 @dataclass
-class House:
+class System:
     caster: Caster
     changes: Changes
     store: Store
@@ -87,48 +87,48 @@ class House:
         return lease
 
     def connect(self, name: str) -> tuple[Subscriber, Transport]:
-        wire = Transport()
-        self.caster.connect(name, wire)
-        return self.caster.subscriber(name), wire
+        transport = Transport()
+        self.caster.connect(name, transport)
+        return self.caster.subscriber(name), transport
 
     def end(self, lease: Lease) -> None:
         self.leases.end(lease, Outcome(Status.COMPLETED, "exited with code 0", exit_code=0))
 
 
 @pytest.fixture
-def house(database: OwnedDatabase) -> Iterator[House]:
+def system(database: OwnedDatabase) -> Iterator[System]:
     store, changes = Store(database, make_engine(database.url)), Changes()
     caster = Caster(store, Logs(database), changes, Sent)
-    yield House(caster, changes, store, Leases(database, make_engine(database.url)))
+    yield System(caster, changes, store, Leases(database, make_engine(database.url)))
     for name in list(caster._subscribers):
         caster.disconnect(name)
     changes.notice()
 
 
-def test_the_last_status_comes_before_the_end_whoever_subscribes_in_between(house: House) -> None:
-    lease = house.run_job()
-    first, seen = house.connect("first")
+def test_last_status_comes_before_the_end_despite_other_subscribers(system: System) -> None:
+    lease = system.run_job()
+    first, seen = system.connect("first")
     first.subscribe(lease.job_id, 0)
     give_turns()
-    house.end(lease)
-    second, seen_later = house.connect("second")
+    system.end(lease)
+    second, seen_later = system.connect("second")
     job, _ = second.subscribe(lease.job_id, 0)
     give_turns()
     assert (job.status, seen_later.told) == (Status.COMPLETED, ["complete"])
-    assert seen.told == []  # that it has ended is known, but not yet what happened
-    house.changes.notice()
+    assert seen.told == []  # the end is known, but not yet the status change that led to it
+    system.changes.notice()
     assert seen.told == ["completed", "complete"]
     assert seen_later.told == ["complete"]
 
 
-def test_a_change_after_the_subscription_is_told_once(house: House) -> None:
-    lease = house.run_job()
-    clients = [house.connect(f"client {number}") for number in range(3)]
+def test_change_after_the_subscription_is_sent_once(system: System) -> None:
+    lease = system.run_job()
+    clients = [system.connect(f"client {number}") for number in range(3)]
     for client, _ in clients:
         client.subscribe(lease.job_id, 0)
         client.subscribe(lease.job_id, 0)
-    house.changes.notice()
-    house.end(lease)
-    house.changes.notice()
-    house.changes.notice()
-    assert [wire.told for _, wire in clients] == [["completed", "complete"]] * 3
+    system.changes.notice()
+    system.end(lease)
+    system.changes.notice()
+    system.changes.notice()
+    assert [transport.told for _, transport in clients] == [["completed", "complete"]] * 3

@@ -78,7 +78,7 @@ def sockets(server: RunningServer) -> Iterator[Callable[[], RawSocket]]:
         yield lambda: stack.enter_context(raw_socket(server))
 
 
-def test_a_client_that_stops_reading_costs_little_delays_nobody_and_gets_everything(
+def test_slow_client_costs_little_delays_nobody_and_gets_everything(
     server: RunningServer, sockets: Callable[[], RawSocket], tmp_path: Path
 ) -> None:
     alone = run_load(server, tmp_path / "alone", reading=sockets(), idle=[])

@@ -32,7 +32,7 @@ NOWHERE = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
 PROBLEM = "urn:runcast:problem:"
 
 
-class HostCheck:
+class Gate:
     """Holds a job in the middle until the test opens it."""
 
     def __init__(self, file: Path) -> None:
@@ -44,8 +44,8 @@ class HostCheck:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Iterator[HostCheck]:
-    gate = HostCheck(tmp_path / "open")
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path / "open")
     yield gate
     gate.open()
 
@@ -234,7 +234,7 @@ def test_a_packet_that_no_library_sends_is_answered_too(server: RunningServer, t
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_subscriber_sees_the_whole_job_in_order(server: RunningServer, transport: str, gate: HostCheck) -> None:
+def test_a_subscriber_sees_the_whole_job_in_order(server: RunningServer, transport: str, gate: Gate) -> None:
     with server.connect(transport=transport) as events:
         blockers = [server.shell(gate.wait) for _ in range(2)]  # on both slots, so that the job is still pending when it is subscribed to
         job_id = server.shell("echo one; echo '::progress 50 half'; echo two; exit 3")
@@ -268,7 +268,7 @@ def test_streams_stay_in_order_and_apart(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
-def test_every_after_seq_gives_the_rest_once(server: RunningServer, gate: HostCheck, ended: bool) -> None:
+def test_every_after_seq_gives_the_rest_once(server: RunningServer, gate: Gate, ended: bool) -> None:
     """Line ends and chunk ends alike: the chunks of this log hold 1, 3 and 4 lines, and more follow live."""
     chunks = [numbered(count, f"--first {first}") for count, first in ((1, 1), (3, 2), (4, 5))]
     job_id = server.shell(f"{'; sleep 0.1; '.join(chunks)}; {gate.wait}; {numbered(4, '--first 9')}")
@@ -304,7 +304,7 @@ def test_subscribing_in_the_middle_of_a_fast_log_gives_no_gap_and_no_repeat(serv
             assert events.lines(job_id) == expected(next_seq, total)
 
 
-def test_subscribing_again_starts_again_and_sends_nothing_twice(server: RunningServer, gate: HostCheck) -> None:
+def test_subscribing_again_starts_again_and_sends_nothing_twice(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"{numbered(10)}; {gate.wait}; {numbered(5, '--first 11')}")
     with server.connect() as events:
         events.subscribe(job_id)
@@ -323,7 +323,7 @@ def test_subscribing_again_starts_again_and_sends_nothing_twice(server: RunningS
         assert [text for payload in events.of("log", job_id) for text in payload["lines"]][21:] == expected(14, 15)
 
 
-def test_a_client_that_comes_back_goes_on_where_it_was(server: RunningServer, gate: HostCheck) -> None:
+def test_a_client_that_comes_back_goes_on_where_it_was(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"{numbered(2000, '--rate 20000')}; {gate.wait}; {numbered(1000, '--first 2001')}")
     seen: list[str] = []
     for part in range(4):
@@ -348,7 +348,7 @@ def test_an_ended_job_replays_its_log_and_completes(server: RunningServer) -> No
         assert [name for name, _ in events.events] == ["log", "error", "complete"]
 
 
-def test_unsubscribing_ends_the_events_of_that_job_only(server: RunningServer, gate: HostCheck) -> None:
+def test_unsubscribing_ends_the_events_of_that_job_only(server: RunningServer, gate: Gate) -> None:
     script = f"echo before; {gate.wait}; echo after"
     dropped, kept = server.shell(script), server.shell(script)
     with server.connect() as events:
@@ -385,7 +385,7 @@ def test_progress_comes_at_most_ten_times_a_second_and_the_last_always(server: R
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_the_last_progress_comes_even_when_the_job_ends_at_once(server: RunningServer, gate: HostCheck, transport: str) -> None:
+def test_the_last_progress_comes_even_when_the_job_ends_at_once(server: RunningServer, gate: Gate, transport: str) -> None:
     reports = "for i in 1 2 3 4 5 6 7 8 9; do echo ::progress ${i}0 step $i; done; echo ::progress 97 the last"
     job_id = server.shell(f"{gate.wait}; {reports}")
     with server.connect(transport=transport) as events:
@@ -440,7 +440,7 @@ def test_a_subscriber_of_all_sees_every_change_of_every_job_and_no_log(server: R
         assert {name for name, _ in events.events} == {"status", "progress"}
 
 
-def test_all_jobs_and_one_of_them_are_subscriptions_of_their_own(server: RunningServer, gate: HostCheck) -> None:
+def test_all_jobs_and_one_of_them_are_subscriptions_of_their_own(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"echo running; {gate.wait}")
     with server.connect() as events:
         events.subscribe(job_id)
@@ -461,7 +461,7 @@ def test_all_jobs_and_one_of_them_are_subscriptions_of_their_own(server: Running
 # -- many -----------------------------------------------------------------------------------------------------------------
 
 
-def test_fifty_clients_on_one_job(server: RunningServer, gate: HostCheck) -> None:
+def test_fifty_clients_on_one_job(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"{gate.wait}; {numbered(2000, '--rate 10000')}")
     with ExitStack() as stack:
         watchers = [stack.enter_context(server.connect(transport=TRANSPORTS[number % 10 == 9])) for number in range(50)]
@@ -499,7 +499,7 @@ def vanishing(server: RunningServer, job_id: str) -> Iterator[Callable[[], None]
         yield client.cut
 
 
-def test_going_away_frees_everything(server: RunningServer, gate: HostCheck) -> None:
+def test_going_away_frees_everything(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"{numbered(100)}; {gate.wait}")
     server.wait_for_log(job_id, "line 100")
     api = api_process(server)
