@@ -1,8 +1,8 @@
-"""Sends what is new in the store to the clients that subscribed to it: log lines, progress, status changes, ends.
+"""Finds what is new in the store (log lines, progress, status changes) and wakes the clients that subscribed to it.
 
 The store is the truth, and what is kept here only saves reading it again for each client. One greenlet, the caster's, reads what is new,
-once for all clients, and wakes those that it concerns. It sends nothing itself: each client has a greenlet of its own for that
-(`subscriber.py`), so that a slow client delays nobody.
+once for all clients. It must not send anything itself: each client has a greenlet of its own for that (`subscriber.py`), so that a slow
+client delays nobody.
 """
 
 from __future__ import annotations

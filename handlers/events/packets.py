@@ -1,9 +1,9 @@
 """Checks the Engine.IO packets that clients send, before engineio sees them. A packet that engineio cannot decode is replaced by one that
 is answered as malformed.
 
-Knows no event, and does not look into a packet.
+This module knows no event, and does not look into a packet.
 
-Why, in engineio 4.15: over a WebSocket, an exception while it decodes a packet leaves the connection half open
+The reasons, in engineio 4.15: over a WebSocket, an exception while it decodes a packet leaves the connection half open
 (https://github.com/miguelgrinberg/python-engineio/issues/328 reports sockets that are never released after errors). In a long-polling
 request, a packet that cannot be decoded discards all packets that were posted with it
 (https://github.com/miguelgrinberg/Flask-SocketIO/issues/579), and one of a type that only a server may send closes the connection and

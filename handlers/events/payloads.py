@@ -1,6 +1,6 @@
-"""What the events carry: one function an event, from the core's objects to JSON as `openapi/jobs.asyncapi.yaml` describes it.
+"""The payloads of events: one function an event, from the core's objects to JSON as `openapi/jobs.asyncapi.yaml` describes it.
 
-Knows no client and no connection. How an event is encoded is decided elsewhere; here is only the type of the result.
+This module knows no client and no connection. How an event is encoded is decided elsewhere; here is only the type of the result.
 """
 
 from __future__ import annotations

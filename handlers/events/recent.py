@@ -1,6 +1,6 @@
 """The newest status changes and progress of all jobs, encoded, for the clients that subscribed to all jobs.
 
-Only a cache: what it no longer holds is read from the store, or, for progress, is of no use any more. Knows no client.
+This is only a cache: older status changes are read from the store, and older progress is of no use. This module knows no client.
 """
 
 from __future__ import annotations

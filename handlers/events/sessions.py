@@ -1,6 +1,6 @@
 """Which token each connection was opened with. When a token expires or is revoked, its connections are closed.
 
-Knows no library: how a connection is closed is a callback.
+This module does not know the library that carries the connections: a callback closes them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 goodbye.
 
 `server.py` installs them. Each class names the public report of what it works around, or says that none was found.
-`tests/unit/test_patched_libraries.py` lists every private name that is used here. Knows no event of the contract.
+`tests/unit/test_patched_libraries.py` lists every private name that is used here. This module knows no event of the contract.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Outbox(JoinableQueue[Any]):
             super().put(item, block, timeout)
 
     def abandon(self) -> None:
-        """Nothing is sent any more: drop the packets that wait, and every further one."""
+        """Drop the packets that wait, and every further one: nothing is sent any more."""
         self._abandoned = True
         while not self.empty():
             super().get(block=False)

@@ -1,6 +1,7 @@
 """What clients send over Socket.IO: connect, subscribe, unsubscribe.
 
-Each message is checked against the contract, counted, and passed to the caster. Does not know the library that carries the messages.
+Each message is counted, checked against the contract, and passed to the caster. This module does not know the library that carries the
+messages.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One connected client: what it subscribed to, what it was sent so far, and the greenlet that sends it the rest.
 
 A client gets events as fast as it reads them and no faster. What it was sent is a few numbers, so a slow client costs little memory and
-catches up from the store. Knows neither the caster nor the library that carries the events: `Subscriptions` and `Transport` say what it
-needs of them.
+catches up from the store. This module knows neither the caster nor the library that carries the events: `Subscriptions` and `Transport`
+say what it needs of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Transport(Protocol):
     """A client's connection."""
 
     def send(self, packet: Packet) -> None:
-        """Queue it, without waiting."""
+        """Queue the packet, without waiting."""
 
     def drain(self) -> None:
         """Wait until the client has taken what was sent."""
@@ -54,13 +54,13 @@ class Subscriptions(Protocol):
     """The subscriptions of all clients together."""
 
     def add_subscription(self, cursor: int) -> None:
-        """One more; it wants to know what happens after `cursor`."""
+        """There is one more. Its client wants to know what happens after `cursor`."""
 
     def remove_subscription(self) -> None:
-        """One less."""
+        """There is one less."""
 
     def topic(self, job_id: str) -> Topic:
-        """The job's topic, made if there is none."""
+        """The job's topic; a new one if there is none."""
 
     def drop_topic(self, topic: Topic) -> None:
         """No client watches it any more."""
@@ -197,7 +197,7 @@ class Subscriber:
         self._transport.send(self._sources.encode(event, payload))
 
     def disconnect(self, problem: Json) -> None:
-        """Tell the client why, and end its connection."""
+        """Tell the client why it is disconnected, and end its connection."""
         self.send("error", {"job_id": None, "problem": problem})
         self._transport.disconnect()
 

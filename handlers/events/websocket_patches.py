@@ -2,7 +2,7 @@
 
 `handlers/server/app.py` puts SendAllLayer around Socket.IO, and `socketio_patches.py` puts WebSockets into it. Each class names the public
 report of what it works around, or says that none was found. `tests/unit/test_patched_libraries.py` lists every private name that is used
-here. Knows no event.
+here. This module knows no event.
 """
 
 from __future__ import annotations

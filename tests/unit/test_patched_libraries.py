@@ -296,13 +296,13 @@ def test_engineio_registers_the_handlers_that_are_replaced(server: socketio.Serv
     assert server.eio.reason.SERVER_DISCONNECT
 
 
-def test_engineio_polls_with_one_get_that_waits_and_others_that_do_not(socket: Socket) -> None:
+def test_engineio_waits_only_in_the_first_get_of_a_poll(socket: Socket) -> None:
     for number in range(20):
         socket.send(EnginePacket(MESSAGE, data=str(number)))
     assert [len(socket.poll()), len(socket.poll())] == [16, 4]
 
 
-def test_engineio_passes_a_method_of_its_socket_to_the_websocket_class(socket: Socket) -> None:
+def test_engineio_gives_a_method_of_its_socket_to_the_websocket_class(socket: Socket) -> None:
     made: list[Any] = []
 
     def websocket(handler: Any, server: Any) -> Any:
@@ -321,7 +321,7 @@ def test_socketio_decodes_with_the_packet_class_that_it_is_given(server: socketi
     assert (packet.packet_type, packet.namespace, packet.id, packet.data) == (socketio.packet.EVENT, None, None, [MALFORMED])
 
 
-def test_socketio_does_not_search_for_binary_data_when_it_is_told_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socketio_searches_no_binary_data_when_told_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def search(_data: Any) -> bool:
         raise AssertionError("the data was searched")
 
