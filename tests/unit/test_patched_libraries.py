@@ -229,7 +229,8 @@ ATTRIBUTES = [
     ),
     # gevent
     Attribute(
-        library="gevent", name="max_accept", within=gevent.baseserver.BaseServer._do_read, used_in=API, issue=f"{GUNICORN}/pull/2266",
+        library="gevent", name="max_accept", within=gevent.baseserver.BaseServer._do_read,  # type: ignore[attr-defined]
+        used_in=API, issue=f"{GUNICORN}/pull/2266",
     ),
     # Connexion
     Attribute(library="connexion", name="api_cls", within=AbstractApp.add_api, used_in=WEB),
