@@ -33,7 +33,10 @@ async function writeOptions({ components: { schemas } }) {
     if ('$ref' in node) return whole(schemas[node.$ref.split('/').at(-1)])
     return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, whole(value)]))
   }
-  const properties = Object.entries(options).map(([name, node]) => [name, { title: name.replaceAll('_', ' ').replace(/^./, first => first.toUpperCase()), ...whole(node) }])
+  const properties = Object.entries(options).map(([name, node]) => [
+    name,
+    { title: name.replaceAll('_', ' ').replace(/^./, first => first.toUpperCase()), ...whole(node) },
+  ])
   const folder = new URL('../src/generated/', import.meta.url)
   await mkdir(folder, { recursive: true })
   const schema = { type: 'object', additionalProperties: false, properties: Object.fromEntries(properties) }
@@ -66,7 +69,9 @@ function mapsOfEvents({ operations, channels, components }) {
   const sent = action => Object.values(operations).filter(operation => operation.action === action)
   const own = new Set(['connect', 'connect_error', 'disconnect'])
 
-  const toClient = sent('send').flatMap(operation => namesOf(operation)).map(name => `  ${name}: (payload: ${payload(name)}) => void`)
+  const toClient = sent('send')
+    .flatMap(operation => namesOf(operation))
+    .map(name => `  ${name}: (payload: ${payload(name)}) => void`)
   const toServer = sent('receive')
     .flatMap(operation => namesOf(operation).map(name => [name, namesOf(operation.reply)]))
     .filter(([name]) => !own.has(name))

@@ -1,8 +1,8 @@
 /** The page: a token first, then jobs, one job, or a form. */
 import { lazy, Suspense, useCallback, useEffect, useRef, useState } from 'react'
-import { ApiProvider, connect, sayable, type Api } from './api'
+import { type Api, ApiProvider, connect, sayable } from './api'
 import { JobsPage } from './jobs/JobsPage'
-import { useRoute, type Route } from './route'
+import { type Route, useRoute } from './route'
 import { Header } from './shared/Header'
 import { serverAddress, storedToken, storeToken } from './shared/session'
 import { TokenForm } from './TokenForm'

@@ -1,5 +1,5 @@
 /** The server as all parts of the page see it: the client, and who is asking. */
-import { createClient, ProblemError, type components, type Problem, type Runcast } from '@runcast/client'
+import { type components, createClient, type Problem, ProblemError, type Runcast } from '@runcast/client'
 import { createContext, useContext, useEffect, useState } from 'react'
 
 export type Job = components['schemas']['Job']

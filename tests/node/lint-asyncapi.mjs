@@ -17,4 +17,6 @@ for (const { severity, code, message, path: place, range } of faults) {
 if (faults.length > 0 || document === undefined) {
   process.exit(1)
 }
-console.log(`${path}: AsyncAPI ${document.version()}, ${document.operations().all().length} operations, ${document.messages().all().length} messages`)
+console.log(
+  `${path}: AsyncAPI ${document.version()}, ${document.operations().all().length} operations, ${document.messages().all().length} messages`,
+)

@@ -1,7 +1,7 @@
 // What the page's log knows beside its text: `node --test log.test.mjs`. No browser: these parts are pure.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { BOLD, PLAIN, classesOf, show } from '../../console/src/log/ansi.ts'
+import { BOLD, classesOf, PLAIN, show } from '../../console/src/log/ansi.ts'
 import { Numbers } from '../../console/src/log/numbers.ts'
 import { Transcript } from '../../console/src/log/transcript.ts'
 
@@ -22,7 +22,11 @@ test('colours become classes, and nothing of a sequence is left', () => {
     '\x1b[38;2;255;0;0mtrue': [['true', 'a-f196']],
     '\x1b[38;2;128;128;128mgrey': [['grey', 'a-f244']],
     '\x1b[7;31mturned': [['turned', 'a-ft a-g1']],
-    '\x1b[31mred\x1b[1mbold\x1b[22mthin': [['red', 'a-f1'], ['bold', 'a-b a-f1'], ['thin', 'a-f1']],
+    '\x1b[31mred\x1b[1mbold\x1b[22mthin': [
+      ['red', 'a-f1'],
+      ['bold', 'a-b a-f1'],
+      ['thin', 'a-f1'],
+    ],
     '\x9b33mC1\x9b0m': [['C1', 'a-f3']],
     '\x1b[38;5;999mnone': [],
     '\x1b[2Kplain\x1b[3A': [],
@@ -40,7 +44,11 @@ test('a style goes on until it is taken back, for each stream by itself', () => 
   transcript.add(4, 'stdout', ['on\x1b[0m', 'off'])
   const spans = []
   transcript.eachSpan(0, transcript.characters, (from, to, style) => spans.push([from, to, style]))
-  assert.deepEqual(spans, [[0, 4, BOLD], [5, 10, BOLD], [17, 19, BOLD]])
+  assert.deepEqual(spans, [
+    [0, 4, BOLD],
+    [5, 10, BOLD],
+    [17, 19, BOLD],
+  ])
 })
 
 test('any bytes at all are shown without a control character, in little time', () => {
@@ -63,9 +71,13 @@ test('every line keeps its number and its stream, also after gaps and when the f
   transcript.addNote('Lines 4 to 9 are gone')
   transcript.add(10, 'stderr', ['ten: error: it broke', 'eleven'])
   transcript.add(12, 'stdout', ['0 errors', '\x1b[31mthirteen'])
-  const numbers = () => Array.from({ length: transcript.lines - transcript.droppedLines }, (_, at) => transcript.seqOf(at + transcript.droppedLines))
+  const numbers = () =>
+    Array.from({ length: transcript.lines - transcript.droppedLines }, (_, at) => transcript.seqOf(at + transcript.droppedLines))
   assert.deepEqual(numbers(), [1, 2, 3, 0, 10, 11, 12, 13])
-  assert.deepEqual([0, 4, 5, 6].map(line => transcript.streamOf(line)), ['stdout', 'stderr', 'stderr', 'stdout'])
+  assert.deepEqual(
+    [0, 4, 5, 6].map(line => transcript.streamOf(line)),
+    ['stdout', 'stderr', 'stderr', 'stdout'],
+  )
   assert.equal(transcript.lineOf(10), 4)
   assert.equal(transcript.lineOf(5), 4) // gone: the next one there is
   assert.equal(transcript.lineOf(14), null)
@@ -76,13 +88,35 @@ test('every line keeps its number and its stream, also after gaps and when the f
   assert.equal(transcript.troubles.length, 0)
   assert.equal(transcript.streamOf(5), 'stderr')
   const spans = []
-  transcript.eachSpan(transcript.droppedCharacters, transcript.characters, (from, to) => spans.push([from - transcript.droppedCharacters, to - transcript.droppedCharacters]))
+  transcript.eachSpan(transcript.droppedCharacters, transcript.characters, (from, to) =>
+    spans.push([from - transcript.droppedCharacters, to - transcript.droppedCharacters]),
+  )
   assert.deepEqual(spans, [['eleven\n0 errors\n'.length, 'eleven\n0 errors\nthirteen'.length]])
 })
 
 test('what tells of trouble, and what only seems to', () => {
-  const trouble = ['error: x', 'main.c:3:1: error: y', 'FATAL', 'Traceback (most recent call last):', 'ValueError: bad', '2 failed', 'build FAILED', 'Segmentation fault', 'ninja: error: z']
-  const none = ['0 errors', 'no errors found', 'errors: 0', 'Compiling error.cpp', 'error_handler ready', 'without any errors', 'terror', 'src/errors/index.ts', 'failed: 0']
+  const trouble = [
+    'error: x',
+    'main.c:3:1: error: y',
+    'FATAL',
+    'Traceback (most recent call last):',
+    'ValueError: bad',
+    '2 failed',
+    'build FAILED',
+    'Segmentation fault',
+    'ninja: error: z',
+  ]
+  const none = [
+    '0 errors',
+    'no errors found',
+    'errors: 0',
+    'Compiling error.cpp',
+    'error_handler ready',
+    'without any errors',
+    'terror',
+    'src/errors/index.ts',
+    'failed: 0',
+  ]
   const tells = line => {
     const transcript = new Transcript()
     transcript.add(1, 'stdout', [line])

@@ -2,18 +2,18 @@
 import createFetchClient, { type Client } from 'openapi-fetch'
 import type { paths } from './generated/jobs.js'
 import { addressOf, type Server } from './link.js'
-import { JobsWatch, JobWatch, type JobsEvent, type WatchEvent, type WatchOptions } from './watch.js'
+import { type JobsEvent, JobsWatch, JobWatch, type WatchEvent, type WatchOptions } from './watch.js'
 
 export type { Auth, ClientToServerEvents, components as EventComponents, ServerToClientEvents } from './generated/events.js'
 export type { components, operations, paths } from './generated/jobs.js'
 export type { Server } from './link.js'
-export { isTemporary, ProblemError, type Problem } from './problem.js'
+export { isTemporary, type Problem, ProblemError } from './problem.js'
 export {
-  isFinal,
   type Connection,
   type End,
   type Failure,
   type Gap,
+  isFinal,
   type Job,
   type JobsEvent,
   type Lines,

@@ -1,8 +1,8 @@
 import type { components as EventTypes } from './generated/events.js'
 import type { components } from './generated/jobs.js'
-import { openLink, type LinkEvents, type Server, type SubscribePayload } from './link.js'
+import { type LinkEvents, openLink, type Server, type SubscribePayload } from './link.js'
 import { Mailbox } from './mailbox.js'
-import { isTemporary, ProblemError, type Problem } from './problem.js'
+import { isTemporary, type Problem, ProblemError } from './problem.js'
 
 export type Job = components['schemas']['Job']
 type Payloads = EventTypes['schemas']
@@ -236,7 +236,10 @@ export class JobWatch extends Watch<WatchEvent> {
     this.skipTo(first_seq)
     const fresh = known > 0 ? { ...payload, first_seq: this.seen + 1, lines: lines.slice(known) } : payload
     this.seen = first_seq + lines.length - 1
-    this.put({ type: 'log', ...fresh }, fresh.lines.reduce((sum, line) => sum + line.length + LINE_COSTS, 0))
+    this.put(
+      { type: 'log', ...fresh },
+      fresh.lines.reduce((sum, line) => sum + line.length + LINE_COSTS, 0),
+    )
     if (this.state === 'catching-up' && this.seen >= this.there) this.tell('live')
   }
 

@@ -1,5 +1,5 @@
 // The console for events: what a person does on the left, the contract on the right.
-import { lazy, Suspense, useEffect, useId, useState, useSyncExternalStore, type FormEvent, type ReactNode } from 'react'
+import { type FormEvent, lazy, type ReactNode, Suspense, useEffect, useId, useState, useSyncExternalStore } from 'react'
 import { Header } from '../shared/Header'
 import { storedToken, storeToken } from '../shared/session'
 import type { Connection, State, View, Wanted } from './connection'
@@ -20,17 +20,17 @@ export function App({ connection, contracts }: { connection: Connection; contrac
     <>
       <Header here="Events" root="../../" />
       <main className="split">
-      <section className="console" aria-labelledby="console-title">
-        <h1 id="console-title">Live events</h1>
-        <ConnectionPanel connection={connection} state={view.state} />
-        <Subscriptions connection={connection} view={view} />
-        <Record connection={connection} view={view} names={namesOf(contracts.asyncapi)} />
-      </section>
-      <section className="contract" aria-label="Contract of the events">
-        <Suspense fallback={<p className="muted">The contract is being loaded…</p>}>
-          <ContractDocument {...contracts} />
-        </Suspense>
-      </section>
+        <section className="console" aria-labelledby="console-title">
+          <h1 id="console-title">Live events</h1>
+          <ConnectionPanel connection={connection} state={view.state} />
+          <Subscriptions connection={connection} view={view} />
+          <Record connection={connection} view={view} names={namesOf(contracts.asyncapi)} />
+        </section>
+        <section className="contract" aria-label="Contract of the events">
+          <Suspense fallback={<p className="muted">The contract is being loaded…</p>}>
+            <ContractDocument {...contracts} />
+          </Suspense>
+        </section>
       </main>
     </>
   )
@@ -145,7 +145,19 @@ function Subscriptions({ connection, view }: { connection: Connection; view: Vie
       <form className="row" onSubmit={watchJob}>
         <Field label="Job" className="wide">
           {attributes => (
-            <input {...attributes} className="field mono" list={list} required pattern={JOB_ID} title="the id of a job" placeholder="id" spellCheck={false} autoComplete="off" value={jobId} onChange={event => setJobId(event.target.value)} />
+            <input
+              {...attributes}
+              className="field mono"
+              list={list}
+              required
+              pattern={JOB_ID}
+              title="the id of a job"
+              placeholder="id"
+              spellCheck={false}
+              autoComplete="off"
+              value={jobId}
+              onChange={event => setJobId(event.target.value)}
+            />
           )}
         </Field>
         <datalist id={list}>
@@ -156,7 +168,18 @@ function Subscriptions({ connection, view }: { connection: Connection; view: Vie
           ))}
         </datalist>
         <Field label="After line">
-          {attributes => <input {...attributes} className="field" type="number" min={0} step={1} required value={afterSeq} onChange={event => setAfterSeq(event.target.value)} />}
+          {attributes => (
+            <input
+              {...attributes}
+              className="field"
+              type="number"
+              min={0}
+              step={1}
+              required
+              value={afterSeq}
+              onChange={event => setAfterSeq(event.target.value)}
+            />
+          )}
         </Field>
         <span className="actions">
           <button className="button primary" disabled={!connected}>
@@ -174,7 +197,12 @@ function Subscriptions({ connection, view }: { connection: Connection; view: Vie
               <span>
                 {'all' in wanted ? 'all jobs' : <code>{wanted.job_id}</code>} <span className="muted">{standing(wanted, connected)}</span>
               </span>
-              <button type="button" className="remove" aria-label={`${wanted.state === 'over' ? 'Remove' : 'Unsubscribe from'} ${key === 'all' ? 'all jobs' : key}`} onClick={() => void connection.unsubscribe(key)}>
+              <button
+                type="button"
+                className="remove"
+                aria-label={`${wanted.state === 'over' ? 'Remove' : 'Unsubscribe from'} ${key === 'all' ? 'all jobs' : key}`}
+                onClick={() => void connection.unsubscribe(key)}
+              >
                 ×
               </button>
             </li>
@@ -206,7 +234,9 @@ function useRecentJobs(connected: boolean): readonly RecentJob[] {
     const given = new AbortController()
     fetch('../jobs?limit=20', { headers: { Authorization: `Bearer ${token}` }, signal: given.signal })
       .then(answer => (answer.ok ? answer.json() : { jobs: [] }))
-      .then(({ jobs }: { jobs: { id: string; type: string; status: string }[] }) => setJobs(jobs.map(({ id, type, status }) => ({ id, about: `${type}, ${status}` }))))
+      .then(({ jobs }: { jobs: { id: string; type: string; status: string }[] }) =>
+        setJobs(jobs.map(({ id, type, status }) => ({ id, about: `${type}, ${status}` }))),
+      )
       .catch(() => undefined)
     return () => given.abort()
   }, [connected])

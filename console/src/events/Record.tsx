@@ -33,7 +33,12 @@ export function Record({ connection, view, names }: { connection: Connection; vi
           {view.held > 0 && <>, {view.held} waiting</>}
         </p>
         <span className="actions">
-          <button type="button" className="button small" aria-pressed={view.paused} onClick={() => (view.paused ? connection.resume() : connection.pause())}>
+          <button
+            type="button"
+            className="button small"
+            aria-pressed={view.paused}
+            onClick={() => (view.paused ? connection.resume() : connection.pause())}
+          >
             {view.paused ? 'Go on' : 'Pause'}
           </button>
           <button type="button" className="button small" disabled={total === 0} onClick={() => connection.clear()}>
@@ -46,7 +51,8 @@ export function Record({ connection, view, names }: { connection: Connection; vi
           <legend className="unseen">Show</legend>
           {seen.map(name => (
             <label key={name}>
-              <input type="checkbox" checked={!hidden.has(name)} onChange={() => toggle(name)} /> {visible(name)} <span className="muted">{view.counts.get(name)}</span>
+              <input type="checkbox" checked={!hidden.has(name)} onChange={() => toggle(name)} /> {visible(name)}{' '}
+              <span className="muted">{view.counts.get(name)}</span>
             </label>
           ))}
           <label>
@@ -98,7 +104,9 @@ const Row = memo(function Row({ entry }: { entry: Entry }) {
   const { at, direction, name, payload, faults } = entry
   const heading = (
     <>
-      <time dateTime={at.toISOString()}>{at.toTimeString().slice(0, 8)}.{String(at.getMilliseconds()).padStart(3, '0')}</time>
+      <time dateTime={at.toISOString()}>
+        {at.toTimeString().slice(0, 8)}.{String(at.getMilliseconds()).padStart(3, '0')}
+      </time>
       <span className="direction" role="img" aria-label={DIRECTIONS[direction]} title={DIRECTIONS[direction]}>
         {SIGNS[direction]}
       </span>
@@ -138,9 +146,15 @@ function Payload({ payload }: { payload: Json | undefined }) {
   const cut = !whole && text.length > MOST_SHOWN
   return (
     <>
-      <pre tabIndex={0} aria-label="Payload">{cut ? text.slice(0, MOST_SHOWN) : text}</pre>
+      <pre tabIndex={0} aria-label="Payload">
+        {cut ? text.slice(0, MOST_SHOWN) : text}
+      </pre>
       <span className="actions">
-        {cut && <button type="button" className="button small" onClick={() => setWhole(true)}>Show all {text.length.toLocaleString('en')} characters</button>}
+        {cut && (
+          <button type="button" className="button small" onClick={() => setWhole(true)}>
+            Show all {text.length.toLocaleString('en')} characters
+          </button>
+        )}
         <Copy text={text} />
       </span>
     </>
@@ -149,13 +163,21 @@ function Payload({ payload }: { payload: Json | undefined }) {
 
 function Copy({ text }: { text: string }) {
   const [done, setDone] = useState<boolean>()
-  const copy = () => navigator.clipboard.writeText(text).then(() => setDone(true), () => setDone(false))
+  const copy = () =>
+    navigator.clipboard.writeText(text).then(
+      () => setDone(true),
+      () => setDone(false),
+    )
   // Browsers have a clipboard only for pages that came over a safe connection, or from this machine.
   if (!('clipboard' in navigator)) return null
   return (
     <>
-      <button type="button" className="button small" onClick={() => void copy()}>Copy</button>
-      <span role="status" className="muted">{done === undefined ? '' : done ? 'Copied' : 'The browser did not allow it'}</span>
+      <button type="button" className="button small" onClick={() => void copy()}>
+        Copy
+      </button>
+      <span role="status" className="muted">
+        {done === undefined ? '' : done ? 'Copied' : 'The browser did not allow it'}
+      </span>
     </>
   )
 }

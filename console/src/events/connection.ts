@@ -248,7 +248,8 @@ export class Connection {
     this.sizes.push(size)
     this.size += size
     let gone = 0
-    while (this.entries.length - gone > MOST_ENTRIES || (this.size > MOST_SIZE && this.entries.length - gone > 1)) this.size -= this.sizes[gone++]!
+    while (this.entries.length - gone > MOST_ENTRIES || (this.size > MOST_SIZE && this.entries.length - gone > 1))
+      this.size -= this.sizes[gone++]!
     if (gone) {
       this.entries.splice(0, gone)
       this.sizes.splice(0, gone)
@@ -274,7 +275,16 @@ export class Connection {
 
   private looked(): View {
     const { state, subscriptions, dropped, invalid, paused } = this
-    return { state, subscriptions, dropped, invalid, paused, entries: [...this.entries], counts: new Map(this.counts), held: this.waiting.length }
+    return {
+      state,
+      subscriptions,
+      dropped,
+      invalid,
+      paused,
+      entries: [...this.entries],
+      counts: new Map(this.counts),
+      held: this.waiting.length,
+    }
   }
 }
 

@@ -1,8 +1,8 @@
 import { createRoot } from 'react-dom/client'
+import { applyTheme } from '../shared/theme'
 import { App, type Contracts } from './App'
 import { Connection } from './connection'
-import { Schemas, type JsonObject } from './schemas'
-import { applyTheme } from '../shared/theme'
+import { type JsonObject, Schemas } from './schemas'
 import '../shared/base.css'
 import './events.css'
 
@@ -27,7 +27,9 @@ try {
     <main className="failed" role="alert">
       <h1>The contract could not be loaded</h1>
       <p>{error instanceof Error ? error.message : String(error)}</p>
-      <p><a href="">Try again</a></p>
+      <p>
+        <a href="">Try again</a>
+      </p>
     </main>,
   )
 }

@@ -44,7 +44,10 @@ function told(errors: readonly OutputUnit[]): Fault[] {
   const innermost = errors.filter(({ keyword }) => !WRAPPERS.has(keyword))
   return (innermost.length ? innermost : errors)
     .slice(0, MOST_FAULTS)
-    .map(({ keyword, instanceLocation, error }) => ({ pointer: instanceLocation, detail: keyword === 'false' ? 'This is not in the contract.' : error }))
+    .map(({ keyword, instanceLocation, error }) => ({
+      pointer: instanceLocation,
+      detail: keyword === 'false' ? 'This is not in the contract.' : error,
+    }))
 }
 
 export function objectAt(root: JsonObject, ...steps: string[]): JsonObject {

@@ -9,15 +9,45 @@ export function Facts({ job }: { job: Job }) {
   const facts: [string, ReactNode][] = [
     ['Id', <code key="id">{job.id}</code>],
     ['Submitted', `${moment(job.created_at)} by ${job.submitted_by}`],
-    ...(job.retry_of ? [['Again after', <a key="of" href={toJob(job.retry_of)}><code>{job.retry_of.slice(-8)}</code></a>] as [string, ReactNode]] : []),
+    ...(job.retry_of
+      ? [
+          [
+            'Again after',
+            <a key="of" href={toJob(job.retry_of)}>
+              <code>{job.retry_of.slice(-8)}</code>
+            </a>,
+          ] as [string, ReactNode],
+        ]
+      : []),
     ...(job.project ? [['Project', job.project] as [string, ReactNode]] : []),
-    ...(job.labels.length ? [['Labels', <span key="labels" className="labels">{job.labels.map(label => <span key={label} className="label">{label}</span>)}</span>] as [string, ReactNode]] : []),
+    ...(job.labels.length
+      ? [
+          [
+            'Labels',
+            <span key="labels" className="labels">
+              {job.labels.map(label => (
+                <span key={label} className="label">
+                  {label}
+                </span>
+              ))}
+            </span>,
+          ] as [string, ReactNode],
+        ]
+      : []),
     ['Queue', job.priority === 0 ? job.queue : `${job.queue}, priority ${job.priority}`],
     ...(job.concurrency_key ? [['One at a time', job.concurrency_key] as [string, ReactNode]] : []),
     ...(job.max_attempts > 1 || job.attempt > 1 ? [['Attempt', `${job.attempt} of ${job.max_attempts}`] as [string, ReactNode]] : []),
     ...(job.timeout_seconds ? [['Time limit', count(job.timeout_seconds, 'second')] as [string, ReactNode]] : []),
-    ['Events', <a key="events" href={`api/docs/events?job=${job.id}`}>Look at each message</a>],
-    ['Log', `${count(job.log.lines, 'line')}, ${bytes(job.log.bytes)}${job.log.dropped_lines ? `; ${count(job.log.dropped_lines, 'line')} dropped` : ''}`],
+    [
+      'Events',
+      <a key="events" href={`api/docs/events?job=${job.id}`}>
+        Look at each message
+      </a>,
+    ],
+    [
+      'Log',
+      `${count(job.log.lines, 'line')}, ${bytes(job.log.bytes)}${job.log.dropped_lines ? `; ${count(job.log.dropped_lines, 'line')} dropped` : ''}`,
+    ],
   ]
   return (
     <section className="card facts" aria-label="Facts">

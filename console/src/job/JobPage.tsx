@@ -1,6 +1,6 @@
 /** One job: how it is, what it was told, what happened to it, and its log. */
 import { useState } from 'react'
-import { answer, sayable, useApi, useCall, type Job } from '../api'
+import { answer, type Job, sayable, useApi, useCall } from '../api'
 import { ago, detailOf, duration, isActive, isUp, moment, ranFor, reasonOf, titleOf, useNow, waitingOf } from '../format'
 import { LogView } from '../log/LogView'
 import { go, toJob, toJobs } from '../route'
@@ -143,7 +143,13 @@ function Actions({ job, onJob }: { job: Job; onJob(job: Job): void }) {
         </p>
       )}
       {asking && (
-        <Confirm title={asking.title} action={asking.action} danger={asking.danger} onConfirm={() => act(asked)} onClose={() => setAsked(null)}>
+        <Confirm
+          title={asking.title}
+          action={asking.action}
+          danger={asking.danger}
+          onConfirm={() => act(asked)}
+          onClose={() => setAsked(null)}
+        >
           <p className="muted">{asking.text(job)}</p>
         </Confirm>
       )}
@@ -174,6 +180,7 @@ const QUESTIONS: Record<Asked, { title: string; action: string; danger: boolean;
     title: 'Delete this job and its log?',
     action: 'Delete',
     danger: true,
-    text: job => (isActive(job) ? 'It still runs, so it is cancelled first. Neither job nor log can be had back.' : 'Neither can be had back.'),
+    text: job =>
+      isActive(job) ? 'It still runs, so it is cancelled first. Neither job nor log can be had back.' : 'Neither can be had back.',
   },
 }

@@ -1,7 +1,7 @@
 /** One job as it is now, from the same watch that brings its log. */
 import type { Connection } from '@runcast/client'
 import { useEffect, useRef, useState } from 'react'
-import { answer, isUnauthenticated, sayable, useApi, type Job } from '../api'
+import { answer, isUnauthenticated, type Job, sayable, useApi } from '../api'
 import { count } from '../format'
 import type { Pane } from '../log/pane'
 

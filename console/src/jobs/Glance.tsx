@@ -1,19 +1,16 @@
 /** Queue and workers in a line, with the workers one by one on request. */
 import { useEffect, useState } from 'react'
-import { answer, useCall, type Stats, type Worker } from '../api'
+import { answer, type Stats, useCall, type Worker } from '../api'
 import { ago, count, duration, useNow } from '../format'
 
 const LOOK_MS = 5000
 
 export function Glance({ version }: { version: number }) {
   const beat = useBeat()
-  const { value } = useCall(
-    async api => {
-      const [stats, { workers }] = await Promise.all([answer(api.http.GET('/stats')), answer(api.http.GET('/workers'))])
-      return { stats, workers }
-    },
-    `${version} ${beat}`,
-  )
+  const { value } = useCall(async api => {
+    const [stats, { workers }] = await Promise.all([answer(api.http.GET('/stats')), answer(api.http.GET('/workers'))])
+    return { stats, workers }
+  }, `${version} ${beat}`)
   if (!value) return <div className="glance card" aria-busy="true" />
   return <Shown {...value} />
 }
@@ -26,9 +23,18 @@ function Shown({ stats, workers }: { stats: Stats; workers: Worker[] }) {
     <details className="glance card">
       <summary>
         <Figure name="running" value={stats.by_status.running} />
-        <Figure name="waiting" value={stats.queue_depth} about={stats.oldest_pending_seconds === null ? null : `oldest ${duration(stats.oldest_pending_seconds * 1000)}`} />
+        <Figure
+          name="waiting"
+          value={stats.queue_depth}
+          about={stats.oldest_pending_seconds === null ? null : `oldest ${duration(stats.oldest_pending_seconds * 1000)}`}
+        />
         <Figure name={busy === 1 ? 'slot busy' : 'slots busy'} value={`${busy} of ${slots}`} meter={slots ? busy / slots : 0} />
-        <Figure name={alive.length === 1 ? 'worker' : 'workers'} value={alive.length} warn={alive.length === 0} about={alive.length === 0 ? 'jobs wait until one comes' : null} />
+        <Figure
+          name={alive.length === 1 ? 'worker' : 'workers'}
+          value={alive.length}
+          warn={alive.length === 0}
+          about={alive.length === 0 ? 'jobs wait until one comes' : null}
+        />
         <span className="glance-more">Workers</span>
       </summary>
       <Workers workers={workers} />
@@ -52,7 +58,12 @@ function Figure(props: { name: string; value: number | string; about?: string | 
 
 function Workers({ workers }: { workers: Worker[] }) {
   const now = useNow()
-  if (workers.length === 0) return <p className="muted workers-none">No worker has been seen. Start one with <code>runcast worker</code>.</p>
+  if (workers.length === 0)
+    return (
+      <p className="muted workers-none">
+        No worker has been seen. Start one with <code>runcast worker</code>.
+      </p>
+    )
   return (
     <div className="table-scroll" tabIndex={0} role="region" aria-label="Workers">
       <table className="workers">
@@ -69,7 +80,8 @@ function Workers({ workers }: { workers: Worker[] }) {
           {workers.map(worker => (
             <tr key={worker.id} data-alive={worker.alive}>
               <th scope="row">
-                <span className="dot" aria-hidden="true" /> {worker.host} <span className="muted">{worker.alive ? `pid ${worker.pid}` : 'gone'}</span>
+                <span className="dot" aria-hidden="true" /> {worker.host}{' '}
+                <span className="muted">{worker.alive ? `pid ${worker.pid}` : 'gone'}</span>
               </th>
               <td>
                 {worker.busy_slots} of {worker.slots}

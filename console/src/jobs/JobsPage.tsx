@@ -1,11 +1,11 @@
 /** All jobs, newest first, as they are now. */
 import { useState } from 'react'
-import { useApi, type JobType, type Status } from '../api'
+import { type JobType, type Status, useApi } from '../api'
 import { count } from '../format'
 import { go, toJobs, toNew } from '../route'
 import { Glance } from './Glance'
 import { JobRow } from './JobRow'
-import { useJobs, type Filters, type Jobs } from './useJobs'
+import { type Filters, type Jobs, useJobs } from './useJobs'
 
 const STATUSES: Status[] = ['running', 'pending', 'completed', 'failed', 'cancelled']
 const TYPES: JobType[] = ['build', 'launch', 'create', 'task']
@@ -51,7 +51,13 @@ function List({ list, filtered }: { list: Jobs; filtered: boolean }) {
     return (
       <div className="card empty">
         <p>{filtered ? 'No job is like that.' : 'No jobs yet.'}</p>
-        <p className="muted">{filtered ? <a href={toJobs()}>Show all jobs</a> : 'Submit one here, from the command line or through the API; it shows up at once.'}</p>
+        <p className="muted">
+          {filtered ? (
+            <a href={toJobs()}>Show all jobs</a>
+          ) : (
+            'Submit one here, from the command line or through the API; it shows up at once.'
+          )}
+        </p>
       </div>
     )
   }
@@ -97,7 +103,13 @@ function FilterBar({ filters, filtered }: { filters: Filters; filtered: boolean 
     <form className="filters" role="search" aria-label="Filter jobs" onSubmit={event => event.preventDefault()}>
       <div className="choices" role="group" aria-label="Status">
         {STATUSES.map(status => (
-          <button key={status} type="button" className="button small" aria-pressed={filters.status.includes(status)} onClick={() => toggle(status)}>
+          <button
+            key={status}
+            type="button"
+            className="button small"
+            aria-pressed={filters.status.includes(status)}
+            onClick={() => toggle(status)}
+          >
             {status}
           </button>
         ))}

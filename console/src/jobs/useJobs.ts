@@ -1,7 +1,7 @@
 /** The list of jobs, kept as the server has it: read again when a status changes, and progress put in as it comes. */
 import type { JobsEvent } from '@runcast/client'
 import { useCallback, useEffect, useRef, useState } from 'react'
-import { answer, isUnauthenticated, sayable, useApi, type Api, type Job, type JobType, type Status } from '../api'
+import { type Api, answer, isUnauthenticated, type Job, type JobType, type Status, sayable, useApi } from '../api'
 
 export interface Filters {
   status: Status[]

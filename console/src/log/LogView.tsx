@@ -1,7 +1,7 @@
 /** The log with its tools: search, errors, follow, wrap, download. */
 import type { Connection } from '@runcast/client'
 import { useEffect, useId, useRef, useState } from 'react'
-import { sayable, useApi, type Job } from '../api'
+import { type Job, sayable, useApi } from '../api'
 import { bytes, isActive } from '../format'
 import { Pane, type PaneState } from './pane'
 import { MOST_MATCHES } from './search.ts'
@@ -73,10 +73,22 @@ export function LogView({ job, connection, problem, onPane }: LogViewProps) {
               if (event.key === 'Escape') look('')
             }}
           />
-          <button type="button" className="icon-button" aria-label="Previous match" disabled={!state.matches} onClick={() => pane.current?.step(-1)}>
+          <button
+            type="button"
+            className="icon-button"
+            aria-label="Previous match"
+            disabled={!state.matches}
+            onClick={() => pane.current?.step(-1)}
+          >
             <Chevron up />
           </button>
-          <button type="button" className="icon-button" aria-label="Next match" disabled={!state.matches} onClick={() => pane.current?.step(1)}>
+          <button
+            type="button"
+            className="icon-button"
+            aria-label="Next match"
+            disabled={!state.matches}
+            onClick={() => pane.current?.step(1)}
+          >
             <Chevron />
           </button>
           <span className="matches muted" role="status">
@@ -89,16 +101,30 @@ export function LogView({ job, connection, problem, onPane }: LogViewProps) {
               {state.trouble === 0 ? 'First error' : `Error ${whole(state.trouble)} of ${whole(state.troubles)}`}
             </button>
           )}
-          <button type="button" className="button small" aria-pressed={wrapped} onClick={() => (setWrapped(!wrapped), pane.current?.wrap(!wrapped))}>
+          <button
+            type="button"
+            className="button small"
+            aria-pressed={wrapped}
+            onClick={() => (setWrapped(!wrapped), pane.current?.wrap(!wrapped))}
+          >
             Wrap
           </button>
-          <button type="button" className="button small" aria-pressed={state.following} onClick={() => pane.current?.follow(!state.following)}>
+          <button
+            type="button"
+            className="button small"
+            aria-pressed={state.following}
+            onClick={() => pane.current?.follow(!state.following)}
+          >
             Follow
           </button>
           <Download job={job} />
         </div>
       </div>
-      {state.forgotten > 0 && <p className="log-note">This page keeps the last {whole(state.lines)} lines; the first {whole(state.forgotten)} are in the download.</p>}
+      {state.forgotten > 0 && (
+        <p className="log-note">
+          This page keeps the last {whole(state.lines)} lines; the first {whole(state.forgotten)} are in the download.
+        </p>
+      )}
       <div ref={host} className="log-text" />
       <LogStatus job={job} connection={connection} problem={problem} lines={state.lines + state.forgotten} />
     </section>
@@ -143,9 +169,14 @@ function wordsOf(job: Job, { state, behind, reason }: Connection, problem: strin
   if (state === 'lost') return ['lost', `Connection lost (${reason}). Trying again; the log goes on where it stopped.`]
   if (state === 'connecting') return ['connecting', 'Connecting …']
   if (state === 'catching-up') {
-    return ['catching-up', behind > 0 ? `Catching up: ${whole(Math.min(behind, Math.max(0, job.log.lines - lines)))} lines to come` : 'Catching up …']
+    return [
+      'catching-up',
+      behind > 0 ? `Catching up: ${whole(Math.min(behind, Math.max(0, job.log.lines - lines)))} lines to come` : 'Catching up …',
+    ]
   }
-  return isActive(job) ? ['live', job.status === 'pending' ? 'Live. The job has not started.' : 'Live'] : ['ended', lines === 0 ? 'The job printed nothing.' : 'Complete']
+  return isActive(job)
+    ? ['live', job.status === 'pending' ? 'Live. The job has not started.' : 'Live']
+    : ['ended', lines === 0 ? 'The job printed nothing.' : 'Complete']
 }
 
 /** The raw log. It needs the token, so it is fetched, and not just linked to. */
@@ -176,7 +207,13 @@ function Download({ job }: { job: Job }) {
     }
   }
   return (
-    <button type="button" className="button small" disabled={busy} title={problem ?? 'The raw log, byte for byte'} onClick={() => void save()}>
+    <button
+      type="button"
+      className="button small"
+      disabled={busy}
+      title={problem ?? 'The raw log, byte for byte'}
+      onClick={() => void save()}
+    >
       {busy ? 'Downloading …' : problem ? 'Download failed' : 'Download'}
     </button>
   )

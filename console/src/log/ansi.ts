@@ -128,7 +128,8 @@ const LEVELS = [0, 95, 135, 175, 215, 255]
 
 function nearest(red = 0, green = 0, blue = 0): number | null {
   if ([red, green, blue].some(value => !(value >= 0 && value <= 255))) return null
-  const level = (value: number) => LEVELS.reduce((best, at, index) => (Math.abs(at - value) < Math.abs(LEVELS[best]! - value) ? index : best), 0)
+  const level = (value: number) =>
+    LEVELS.reduce((best, at, index) => (Math.abs(at - value) < Math.abs(LEVELS[best]! - value) ? index : best), 0)
   const cube = [level(red), level(green), level(blue)] as const
   const grey = Math.max(0, Math.min(23, Math.round(((red + green + blue) / 3 - 8) / 10)))
   const distance = (r: number, g: number, b: number) => (r - red) ** 2 + (g - green) ** 2 + (b - blue) ** 2
@@ -140,7 +141,13 @@ function nearest(red = 0, green = 0, blue = 0): number | null {
 /** The classes of a style; `paletteSheet` has what they look like. */
 export function classesOf(style: Style): string {
   const names: string[] = []
-  for (const [bit, name] of [[BOLD, 'a-b'], [DIM, 'a-d'], [ITALIC, 'a-i'], [UNDERLINE, 'a-u'], [STRIKE, 'a-s']] as const) {
+  for (const [bit, name] of [
+    [BOLD, 'a-b'],
+    [DIM, 'a-d'],
+    [ITALIC, 'a-i'],
+    [UNDERLINE, 'a-u'],
+    [STRIKE, 'a-s'],
+  ] as const) {
     if (style & LOOKS & bit) names.push(name)
   }
   let text = (style >> TEXT_SHIFT) & COLOUR
@@ -157,7 +164,9 @@ export function classesOf(style: Style): string {
 
 /** The style sheet of all 256 colours; the first 16 are those of the page, so that they can be read in both themes. */
 export function paletteSheet(): string {
-  const rules = ['.a-b{font-weight:700}.a-d{opacity:.7}.a-i{font-style:italic}.a-u{text-decoration:underline}.a-s{text-decoration:line-through}']
+  const rules = [
+    '.a-b{font-weight:700}.a-d{opacity:.7}.a-i{font-style:italic}.a-u{text-decoration:underline}.a-s{text-decoration:line-through}',
+  ]
   rules.push('.a-ft{color:var(--surface)}.a-gt{background:var(--text)}')
   for (let colour = 0; colour < 256; colour += 1) {
     const value = colour < 16 ? `var(--ansi-${colour})` : hex(colour)
@@ -169,6 +178,8 @@ export function paletteSheet(): string {
 function hex(colour: number): string {
   const cube = colour - 16
   const parts =
-    colour >= 232 ? Array<number>(3).fill(8 + (colour - 232) * 10) : [Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6].map(level => LEVELS[level]!)
+    colour >= 232
+      ? Array<number>(3).fill(8 + (colour - 232) * 10)
+      : [Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6].map(level => LEVELS[level]!)
   return `#${parts.map(part => part.toString(16).padStart(2, '0')).join('')}`
 }

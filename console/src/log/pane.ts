@@ -3,12 +3,21 @@
  * more than a hundred; what arrives is appended once a frame.
  */
 import { standardKeymap } from '@codemirror/commands'
-import { Annotation, Compartment, EditorState, RangeSetBuilder, StateEffect, Text, type Range } from '@codemirror/state'
-import { Decoration, EditorView, highlightSpecialChars, keymap, lineNumbers, ViewPlugin, type DecorationSet, type ViewUpdate } from '@codemirror/view'
+import { Annotation, Compartment, EditorState, type Range, RangeSetBuilder, StateEffect, Text } from '@codemirror/state'
+import {
+  Decoration,
+  type DecorationSet,
+  EditorView,
+  highlightSpecialChars,
+  keymap,
+  lineNumbers,
+  ViewPlugin,
+  type ViewUpdate,
+} from '@codemirror/view'
 import { classesOf, paletteSheet, type Style } from './ansi.ts'
 import paneSheet from './pane.css?inline'
 import { Search } from './search.ts'
-import { Transcript, type Stream } from './transcript.ts'
+import { type Stream, Transcript } from './transcript.ts'
 
 /** More than this is not kept in the page; the beginning goes first. */
 const MOST_LINES = 2_000_000
@@ -130,7 +139,8 @@ export class Pane {
     const { found } = this.search
     if (found.length === 0) return
     if (this.match < 0) {
-      const top = this.view.lineBlockAtHeight(this.view.scrollDOM.scrollTop - this.view.documentPadding.top).from + this.transcript.droppedCharacters
+      const top =
+        this.view.lineBlockAtHeight(this.view.scrollDOM.scrollTop - this.view.documentPadding.top).from + this.transcript.droppedCharacters
       const below = found.countBelow(top)
       this.match = direction > 0 ? below % found.length : (below - 1 + found.length) % found.length
     } else {
@@ -179,7 +189,8 @@ export class Pane {
     const until = performance.now() + FRAME_MS
     let taken = 0
     for (const arrival of this.arrivals) {
-      const lines = 'note' in arrival ? this.transcript.addNote(arrival.note) : this.transcript.add(arrival.first_seq, arrival.stream, arrival.lines)
+      const lines =
+        'note' in arrival ? this.transcript.addNote(arrival.note) : this.transcript.add(arrival.first_seq, arrival.stream, arrival.lines)
       for (const line of lines) this.fresh.push(line)
       taken += 1
       if (performance.now() > until) break
@@ -288,7 +299,11 @@ export class Pane {
       class {
         decorations: DecorationSet = Decoration.none
         update(update: ViewUpdate) {
-          if (update.docChanged || update.viewportChanged || update.transactions.some(({ effects }) => effects.some(effect => effect.is(redraw)))) {
+          if (
+            update.docChanged ||
+            update.viewportChanged ||
+            update.transactions.some(({ effects }) => effects.some(effect => effect.is(redraw)))
+          ) {
             this.decorations = pane.draw(update.view)
           }
         }
@@ -309,7 +324,10 @@ export class Pane {
         lineNumbers({ formatNumber: number => this.numberOf(number) }),
         highlightSpecialChars({ addSpecialChars: /[\u202a-\u202c\u2068]/g }),
         keymap.of([
-          { key: 'Mod-End', run: () => (this.view.dispatch({ selection: { anchor: this.view.state.doc.length } }), this.follow(true), true) },
+          {
+            key: 'Mod-End',
+            run: () => (this.view.dispatch({ selection: { anchor: this.view.state.doc.length } }), this.follow(true), true),
+          },
           ...standardKeymap,
         ]),
         this.wrapping.of([]),

@@ -2,7 +2,7 @@
  * What is known of a log beside its text: which line has which number, which stream it came from, which colours it has, and where something went wrong.
  * The text itself is the document of the pane. Pure; places are counted from the first line and character that ever came, also when those are gone.
  */
-import { PLAIN, show, type Style } from './ansi.ts'
+import { PLAIN, type Style, show } from './ansi.ts'
 import { Numbers } from './numbers.ts'
 
 export type Stream = 'stdout' | 'stderr'
@@ -15,8 +15,7 @@ interface Run {
 
 const TROUBLE =
   /(?:^|[^\w./-])(?:error|fatal|panic(?:ked)?|exception|traceback|failed|failure|segmentation fault)(?![\w-]|\.\w)|\w(?:Error|Exception):/i
-const NO_TROUBLE =
-  /\b(?:0|no|without(?: any)?)\s+(?:errors?|failures?|failed|exceptions?)\b|\b(?:errors?|failures?|failed)\s*[:=]\s*0\b/i
+const NO_TROUBLE = /\b(?:0|no|without(?: any)?)\s+(?:errors?|failures?|failed|exceptions?)\b|\b(?:errors?|failures?|failed)\s*[:=]\s*0\b/i
 
 export class Transcript {
   /** Lines that came, notes included, and characters with their line ends. */
@@ -38,7 +37,8 @@ export class Transcript {
 
   /** Take lines in; gives what to append to the text. */
   add(first_seq: number, stream: Stream, lines: string[]): string[] {
-    if (first_seq !== this.lastSeq + 1 || this.runs.length === 0 || this.runs.at(-1)!.seq === 0) this.runs.push({ line: this.lines, seq: first_seq })
+    if (first_seq !== this.lastSeq + 1 || this.runs.length === 0 || this.runs.at(-1)!.seq === 0)
+      this.runs.push({ line: this.lines, seq: first_seq })
     if (this.streams.at(-1)?.stream !== stream) this.streams.push({ line: this.lines, stream })
     this.lastSeq = first_seq + lines.length - 1
     return lines.map(line => this.addLine(stream, line))

@@ -1,7 +1,14 @@
-import { useEffect, useId, useRef, type ReactNode } from 'react'
+import { type ReactNode, useEffect, useId, useRef } from 'react'
 
 /** Asks before something that cannot be undone. The first button does nothing, and Escape is that button. */
-export function Confirm(props: { title: string; children?: ReactNode; action: string; danger?: boolean; onConfirm(): void; onClose(): void }) {
+export function Confirm(props: {
+  title: string
+  children?: ReactNode
+  action: string
+  danger?: boolean
+  onConfirm(): void
+  onClose(): void
+}) {
   const dialog = useRef<HTMLDialogElement>(null)
   const title = useId()
   useEffect(() => {

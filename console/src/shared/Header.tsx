@@ -1,6 +1,6 @@
 /** The bar on top of each page: where one is, where else one may go, and what the page wants to have there. */
 import type { ReactNode } from 'react'
-import { chooseTheme, useTheme, type Theme } from './theme'
+import { chooseTheme, type Theme, useTheme } from './theme'
 
 const PAGES = [
   { name: 'Jobs', path: '' },

@@ -1,10 +1,11 @@
 /** A form for each job type, made from the schema that the server gives for it. */
-import { ProblemError, type components } from '@runcast/client'
+
 // Not from '@rjsf/core' itself, which also exports what tests need, and that another validator.
 import Form, { type IChangeEvent } from '@rjsf/core/lib/components/Form.js'
 import type { ErrorSchema, RJSFSchema } from '@rjsf/utils'
+import { type components, ProblemError } from '@runcast/client'
 import { useEffect, useMemo, useRef, useState } from 'react'
-import { answer, isUnauthenticated, sayable, useApi, useCall, type JobTypeInfo } from '../api'
+import { answer, isUnauthenticated, type JobTypeInfo, sayable, useApi, useCall } from '../api'
 import optionsSchema from '../generated/submission-options.json'
 import { go, toJob, toJobs, toNew } from '../route'
 import { formSchema, uiSchemaOf } from './schemas'
@@ -45,7 +46,11 @@ export function SubmitPage({ chosen }: { chosen: string | null }) {
             ))}
           </ul>
         </nav>
-        {type ? <JobForm key={keyOf(type)} info={type} templates={value.templates} /> : <p className="quiet-note choose">What shall be run?</p>}
+        {type ? (
+          <JobForm key={keyOf(type)} info={type} templates={value.templates} />
+        ) : (
+          <p className="quiet-note choose">What shall be run?</p>
+        )}
       </div>
     </div>
   )
@@ -74,7 +79,9 @@ function JobForm({ info, templates: known }: { info: JobTypeInfo; templates: com
     const given = info.task === null ? values : { task: info.task, inputs: values }
     try {
       const body = { type: info.type, params: given, ...filled(options) } as Submission
-      const job = await answer(api.http.POST('/jobs/submit', { body, params: { header: { 'Idempotency-Key': crypto.randomUUID?.() ?? String(Math.random()) } } }))
+      const job = await answer(
+        api.http.POST('/jobs/submit', { body, params: { header: { 'Idempotency-Key': crypto.randomUUID?.() ?? String(Math.random()) } } }),
+      )
       go(toJob(job.id))
     } catch (error) {
       if (isUnauthenticated(error)) api.signOut(sayable(error))
@@ -152,7 +159,9 @@ const OPTIONS_UI = uiSchemaOf(optionsSchema as RJSFSchema)
 
 /** Without what was left empty. */
 function filled(values: Values): Values {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0)))
+  return Object.fromEntries(
+    Object.entries(values).filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0)),
+  )
 }
 
 /** The faulty places that the server named, as the form has them. */

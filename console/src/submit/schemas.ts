@@ -1,6 +1,7 @@
 /** From the schemas of the contract to those that the form library shows well. Pure. */
-import type { components } from '@runcast/client'
+
 import type { RJSFSchema, UiSchema } from '@rjsf/utils'
+import type { components } from '@runcast/client'
 
 type JobTypeInfo = components['schemas']['JobTypeInfo']
 type Template = components['schemas']['Template']
@@ -13,7 +14,10 @@ export function formSchema({ type, schema }: JobTypeInfo, templates: Template[])
   const form: RJSFSchema = { type: 'object', ...rest }
   if (type === 'create' && templates.length > 0 && form.properties) {
     const template = form.properties.template as RJSFSchema
-    form.properties = { ...form.properties, template: { type: 'string', description: template.description ?? '', enum: templates.map(({ name }) => name) } }
+    form.properties = {
+      ...form.properties,
+      template: { type: 'string', description: template.description ?? '', enum: templates.map(({ name }) => name) },
+    }
   }
   return named(form)
 }
@@ -38,7 +42,8 @@ export function uiSchemaOf(schema: RJSFSchema, templates: Template[] = []): UiSc
   const ui: UiSchema = {}
   for (const [name, property] of Object.entries(schema.properties ?? {})) {
     if (typeof property !== 'object') continue
-    if (property.type === 'string' && !property.enum && (property.maxLength ?? 0) >= LONG_TEXT) ui[name] = { 'ui:widget': 'textarea', 'ui:options': { rows: 6 } }
+    if (property.type === 'string' && !property.enum && (property.maxLength ?? 0) >= LONG_TEXT)
+      ui[name] = { 'ui:widget': 'textarea', 'ui:options': { rows: 6 } }
     if (name === 'template' && property.enum) ui[name] = { 'ui:enumNames': templates.map(({ name, title }) => `${title} (${name})`) }
     if (property.type === 'object') ui[name] = uiSchemaOf(property)
   }

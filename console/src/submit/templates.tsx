@@ -1,10 +1,10 @@
 /** How the form library's parts look here: plain fields with their labels, help and faults tied to them. */
 import {
+  type ArrayFieldItemTemplateProps,
+  type ArrayFieldTemplateProps,
   ariaDescribedByIds,
   descriptionId,
   errorId,
-  type ArrayFieldItemTemplateProps,
-  type ArrayFieldTemplateProps,
   type FieldErrorProps,
   type FieldTemplateProps,
   type ObjectFieldTemplateProps,
@@ -80,7 +80,13 @@ function ArrayItem({ children, index, buttonsProps, disabled }: ArrayFieldItemTe
     <div className="form-array-item">
       {children}
       {buttonsProps.hasRemove && (
-        <button type="button" className="icon-button" aria-label={`Remove number ${index + 1}`} disabled={disabled} onClick={buttonsProps.onRemoveItem}>
+        <button
+          type="button"
+          className="icon-button"
+          aria-label={`Remove number ${index + 1}`}
+          disabled={disabled}
+          onClick={buttonsProps.onRemoveItem}
+        >
           <svg viewBox="0 0 20 20" aria-hidden="true">
             <path d="m6 6 8 8m0-8-8 8" />
           </svg>

@@ -2,21 +2,21 @@
  * Checks form data by JSON Schema without making code from it, which the policy of the page forbids: `@cfworker/json-schema` walks the schema, and this says
  * to the form library what it found.
  */
-import { Validator, type OutputUnit, type Schema } from '@cfworker/json-schema'
+import { type OutputUnit, type Schema, Validator } from '@cfworker/json-schema'
 import {
-  createErrorHandler,
-  ErrorSchemaBuilder,
-  getDefaultFormState,
-  unwrapErrorHandler,
-  validationDataMerge,
   type CustomValidator,
+  createErrorHandler,
   type ErrorSchema,
+  ErrorSchemaBuilder,
   type ErrorTransformer,
+  getDefaultFormState,
   type RJSFSchema,
   type RJSFValidationError,
   type UiSchema,
+  unwrapErrorHandler,
   type ValidationData,
   type ValidatorType,
+  validationDataMerge,
 } from '@rjsf/utils'
 
 /** Words for the keywords that people meet most; the others speak for themselves. */
@@ -62,7 +62,13 @@ class WalkingValidator implements ValidatorType {
 
 function toError(found: OutputUnit): RJSFValidationError {
   const place = placeOf(found).join('.')
-  return { name: found.keyword, message: messageOf(found), property: `.${place}`, schemaPath: found.keywordLocation, stack: `${place} ${messageOf(found)}` }
+  return {
+    name: found.keyword,
+    message: messageOf(found),
+    property: `.${place}`,
+    schemaPath: found.keywordLocation,
+    stack: `${place} ${messageOf(found)}`,
+  }
 }
 
 /** By steps: the paths that the library reads out of errors cannot have a name with a dot. */
