@@ -1,8 +1,8 @@
-// Makes the types of the client from the two contracts: `client/src/generated/jobs.ts` from the calls, `events.ts` from the events; and for the page the
-// schema of what its form asks for beside a job type's own params.
+// Generates the types of the client from the two contracts: `client/src/generated/jobs.ts` from the HTTP contract, `events.ts` from the events contract.
+// Also generates, for the form of the page, the schema of the options that every job type has.
 //
 // The payloads of the events are OpenAPI schemas that refer to those of `jobs.yaml`, so one generator makes both. Nothing here is written by hand,
-// and nothing of it is committed.
+// and it is not committed.
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import openapiTS, { astToString } from 'openapi-typescript'
 import { parse } from 'yaml'

@@ -32,6 +32,10 @@ class Console:
     def state(self) -> Locator:
         return self.page.locator(".connection").get_by_role("status")
 
+    @property
+    def contract(self) -> Locator:
+        return self.page.get_by_role("region", name="Contract of the events")
+
     def connect(self, token: str | None = None) -> None:
         self.page.get_by_label("Token", exact=True).fill(token or self.server.token)
         self.page.get_by_role("button", name="Connect", exact=True).click()
@@ -159,10 +163,10 @@ def test_what_breaks_the_contract_is_marked_and_explained(page: Page, server: Ru
 
     wrong = console.entries("progress").filter(has_text="linking")
     expect(wrong.first.locator(".verdict")).to_have_text("✗ invalid")
-    expect(wrong.first.locator(".faults")).to_have_text("#/percent 940 is greater than 100.")
+    expect(wrong.first.locator(".violations")).to_have_text("#/percent 940 is greater than 100.")
     expect(console.entries("progress").filter(has_text="packing").last.locator(".verdict")).to_have_text("✓ valid")
     expect(console.entries("state").last).to_contain_text("completed")
-    expect(console.entries("state").first.locator(".faults")).to_have_text("# The contract has no message state.")
+    expect(console.entries("state").first.locator(".violations")).to_have_text("# The contract has no message state.")
     unknown = console.entries("state").count()
     page.get_by_role("checkbox", name="only invalid").check()
     expect(page.locator(".entries > ol > li")).to_have_count(wrong.count() + unknown)
@@ -325,7 +329,7 @@ def test_axe_finds_nothing_serious(new_context: Callable[..., BrowserContext], s
     console.subscribe(server.shell("echo one; exit 3"))
     expect(console.entries("complete")).to_have_count(1)
     console.entries("log").locator("summary").click()
-    page.locator(".contract").get_by_role("button", name="Payload").nth(1).click()
+    page.locator(".contract").get_by_text("Python", exact=True).click()
     assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the page"
 
@@ -341,13 +345,67 @@ def serious(page: Page) -> list[str]:
     ]
 
 
-def test_the_contract_is_shown_whole(console: Console, server: RunningServer) -> None:
-    contract = console.page.get_by_label("Contract of the events")
+def test_contract_shows_every_event_with_fields_and_examples(console: Console, server: RunningServer) -> None:
+    contract = console.contract
     document = server.call("GET", "/asyncapi.json").json()
     headings = contract.get_by_role("heading", level=3)
-    for name in document["operations"]:
-        expect(headings.filter(has_text=re.compile(rf"(client → server|server → client)\s*{name}$"))).to_have_count(1)
-    for operation in document["operations"].values():
+    for name, operation in document["operations"].items():
+        direction = {"receive": "client → server", "send": "server → client"}[operation["action"]]
+        expect(headings.filter(has_text=re.compile(rf"^{name}\s*{direction}$"))).to_have_count(1)
         expect(contract.get_by_text(operation["summary"], exact=True)).to_be_visible()
-    contract.locator("[id$='operation-send-log']").get_by_role("button", name="Payload").first.click()
-    expect(contract.get_by_text("The lines without their ends")).to_be_visible()
+    shown = contract.locator("pre").all_inner_texts()
+    for message in document["components"]["messages"].values():
+        for example in message.get("examples", ()):
+            assert json.dumps(example["payload"], indent=2, ensure_ascii=False) in shown
+    fields = set(contract.get_by_role("rowheader").locator("code").all_inner_texts())
+    assert {"after_seq", "first_seq", "duration_seconds", "log.dropped_lines"} <= fields
+    log = contract.get_by_role("region", name="log", exact=False).filter(has=console.page.locator("#event-log"))
+    expect(log.get_by_text("The lines without their ends")).to_be_visible()
+
+
+def test_contract_shows_types_with_their_bounds(console: Console) -> None:
+    contract = console.contract
+    lines = contract.locator("#event-log ~ table").get_by_role("row", name="lines")
+    expect(lines.get_by_role("cell").first).to_have_text("array of string, at most 65536 characters, at least 1 item, at most 65536 items")
+    percent = contract.locator("#event-progress ~ table").get_by_role("row", name="percent")
+    expect(percent.get_by_role("cell").first).to_have_text("number, 0 to 100 or null")
+    after_seq = contract.locator("#event-subscribe ~ table").get_by_role("row", name="after_seq optional")
+    expect(after_seq.get_by_role("cell").first).to_contain_text("0 when absent")
+    expect(contract.get_by_role("link", name="Job", exact=True).first).to_have_attribute("href", "#type-Job")
+    expect(contract.locator("h3[id^=type-]").filter(has_text=re.compile("^(Job|Problem|InputError)$"))).to_have_count(3)
+
+
+def test_every_link_within_the_contract_leads_somewhere(console: Console) -> None:
+    expect(console.contract.locator("#types")).to_be_visible()
+    links = "[...document.querySelectorAll('.contract a')].map(link => link.getAttribute('href'))"
+    broken = f"{links}.filter(href => href.startsWith('#') && !document.getElementById(href.slice(1)))"
+    assert len(console.page.evaluate(links)) > 20
+    assert console.page.evaluate(broken) == []
+
+
+def test_text_of_the_contract_is_escaped(page: Page, server: RunningServer) -> None:
+    """No contract of ours holds such texts, so they are put in on the way."""
+    document = server.call("GET", "/asyncapi.json").json()
+    document["info"]["description"] = "<script>document.title=1</script> [x](javascript:document.title=2)"
+    document["operations"]["log"]["summary"] = "<img src=x onerror=document.title=3>"
+    document["components"]["messages"]["log"]["examples"][0]["payload"]["lines"] = ["</code><script>document.title=4</script>"]
+    document["servers"]["this"]["host"] = '"><script>document.title=5</script>'
+    page.route("**/api/asyncapi.json", lambda route: route.fulfill(json=document))
+    contract = Console(page, server).contract
+    expect(contract.get_by_text("<img src=x onerror=document.title=3>")).to_be_visible()
+    expect(contract.get_by_text("<script>document.title=1</script>")).to_be_visible()
+    assert contract.locator("script, img, a[href^=javascript]").count() == 0
+    assert page.title() == "runcast events"
+
+
+def test_programs_name_the_server_that_was_asked(page: Page, server: RunningServer) -> None:
+    document = server.call("GET", "/asyncapi.json").json()
+    document["servers"]["this"] |= {"protocol": "wss", "host": "jobs.example.com", "pathname": "/runcast/socket.io"}
+    page.route("**/api/asyncapi.json", lambda route: route.fulfill(json=document))
+    contract = Console(page, server).contract
+    for language, call in {
+        "JavaScript": "io('https://jobs.example.com', { path: '/runcast/socket.io', auth: { token } })",
+        "Python": 'client.connect("https://jobs.example.com", auth={"token": token}, socketio_path="/runcast/socket.io")',
+    }.items():
+        contract.get_by_text(language, exact=True).click()
+        expect(contract.locator("details").filter(has_text=language).locator("pre")).to_contain_text(call)

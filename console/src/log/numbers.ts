@@ -1,4 +1,5 @@
-/** A list of numbers that only grows at its end and shrinks at its beginning: 4 bytes a number, or 8. */
+// biome-ignore-all lint/style/noNonNullAssertion: the index of an element is always in range
+/** A list of numbers that only grows at its end and shrinks at its beginning. Each takes 4 or 8 bytes. */
 export class Numbers {
   private first = 0
   private end = 0

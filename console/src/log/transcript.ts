@@ -1,6 +1,7 @@
+// biome-ignore-all lint/style/noNonNullAssertion: indexes are found by search and always in range
 /**
- * What is known of a log beside its text: which line has which number, which stream it came from, which colours it has, and where something went wrong.
- * The text itself is the document of the pane. Pure; places are counted from the first line and character that ever came, also when those are gone.
+ * What is known of a log beside its text: the number, the stream and the colours of each line, and which lines tell of an error. The text itself is
+ * the document of the pane. Pure. Positions are counted from the first line and character that ever came, also after those were dropped.
  */
 import { PLAIN, type Style, show } from './ansi.ts'
 import { Numbers } from './numbers.ts'
@@ -13,9 +14,9 @@ interface Run {
   seq: number
 }
 
-const TROUBLE =
+const ERROR =
   /(?:^|[^\w./-])(?:error|fatal|panic(?:ked)?|exception|traceback|failed|failure|segmentation fault)(?![\w-]|\.\w)|\w(?:Error|Exception):/i
-const NO_TROUBLE = /\b(?:0|no|without(?: any)?)\s+(?:errors?|failures?|failed|exceptions?)\b|\b(?:errors?|failures?|failed)\s*[:=]\s*0\b/i
+const NO_ERROR = /\b(?:0|no|without(?: any)?)\s+(?:errors?|failures?|failed|exceptions?)\b|\b(?:errors?|failures?|failed)\s*[:=]\s*0\b/i
 
 export class Transcript {
   /** Lines that came, notes included, and characters with their line ends. */
@@ -26,7 +27,7 @@ export class Transcript {
   droppedCharacters = 0
   lastSeq = 0
 
-  readonly troubles = new Numbers()
+  readonly errorLines = new Numbers()
 
   private runs: Run[] = []
   private streams: { line: number; stream: Stream }[] = []
@@ -58,7 +59,7 @@ export class Transcript {
     this.droppedCharacters += characters
     const gone = this.to.countBelow(this.droppedCharacters)
     for (const list of [this.from, this.to, this.styles]) list.drop(gone)
-    this.troubles.drop(this.troubles.countBelow(this.droppedLines))
+    this.errorLines.drop(this.errorLines.countBelow(this.droppedLines))
     this.runs = this.runs.slice(Math.max(0, lastBefore(this.runs, this.droppedLines)))
     this.streams = this.streams.slice(Math.max(0, lastBefore(this.streams, this.droppedLines)))
   }
@@ -83,6 +84,11 @@ export class Transcript {
     return this.streams[lastBefore(this.streams, line)]?.stream ?? 'stdout'
   }
 
+  isErrorLine(line: number): boolean {
+    const index = this.errorLines.countBelow(line)
+    return index < this.errorLines.length && this.errorLines.at(index) === line
+  }
+
   /** Calls for every coloured span between two places. */
   eachSpan(from: number, to: number, call: (from: number, to: number, style: Style) => void): void {
     for (let index = this.to.countBelow(from + 1); index < this.from.length && this.from.at(index) < to; index += 1) {
@@ -98,7 +104,7 @@ export class Transcript {
       this.to.push(this.characters + spans[at + 1]!)
       this.styles.push(spans[at + 2]!)
     }
-    if (TROUBLE.test(text) && !NO_TROUBLE.test(text)) this.troubles.push(this.lines)
+    if (ERROR.test(text) && !NO_ERROR.test(text)) this.errorLines.push(this.lines)
     this.count(text)
     return text
   }

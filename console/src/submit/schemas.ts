@@ -1,4 +1,4 @@
-/** From the schemas of the contract to those that the form library shows well. Pure. */
+/** Turns the schemas of the contract into those that the form library shows well. Pure. */
 
 import type { RJSFSchema, UiSchema } from '@rjsf/utils'
 import type { components } from '@runcast/client'
@@ -8,7 +8,7 @@ type Template = components['schemas']['Template']
 
 const LONG_TEXT = 2000
 
-/** The schema of the params (or a task's inputs), with the templates there are where one is asked for. */
+/** The schema of the params (or of a task's inputs). Where a template is asked for, the existing templates are its values. */
 export function formSchema({ type, schema }: JobTypeInfo, templates: Template[]): RJSFSchema {
   const { description: _, title: __, ...rest } = schema as RJSFSchema
   const form: RJSFSchema = { type: 'object', ...rest }

@@ -1,18 +1,19 @@
-// What the page's log knows beside its text: `node --test log.test.mjs`. No browser: these parts are pure.
+// biome-ignore-all lint/suspicious/noControlCharactersInRegex: the tests look for control characters
+// The parts of the console's log that need no browser: `node --test log.test.ts`.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { BOLD, classesOf, PLAIN, show } from '../../console/src/log/ansi.ts'
 import { Numbers } from '../../console/src/log/numbers.ts'
 import { Transcript } from '../../console/src/log/transcript.ts'
 
-const spansOf = (line, style = PLAIN) => {
-  const { text, spans } = show(line, style)
-  const pieces = []
-  for (let at = 0; at < spans.length; at += 3) pieces.push([text.slice(spans[at], spans[at + 1]), classesOf(spans[at + 2])])
+function spansOf(line: string): [text: string, classes: string][] {
+  const { text, spans } = show(line, PLAIN)
+  const pieces: [string, string][] = []
+  for (let at = 0; at < spans.length; at += 3) pieces.push([text.slice(spans[at], spans[at + 1]), classesOf(spans[at + 2] ?? PLAIN)])
   return pieces
 }
 
-test('colours become classes, and nothing of a sequence is left', () => {
+test('colour sequences become classes; no sequence is left in the text', () => {
   const cases = {
     '\x1b[31mred\x1b[0m plain': [['red', 'a-f1']],
     '\x1b[1;32;44mall\x1b[m': [['all', 'a-b a-f2 a-g4']],
@@ -37,12 +38,12 @@ test('colours become classes, and nothing of a sequence is left', () => {
   }
 })
 
-test('a style goes on until it is taken back, for each stream by itself', () => {
+test('a style lasts until it is reset, separately for each stream', () => {
   const transcript = new Transcript()
   transcript.add(1, 'stdout', ['\x1b[1mbold', 'still'])
   transcript.add(3, 'stderr', ['plain'])
   transcript.add(4, 'stdout', ['on\x1b[0m', 'off'])
-  const spans = []
+  const spans: number[][] = []
   transcript.eachSpan(0, transcript.characters, (from, to, style) => spans.push([from, to, style]))
   assert.deepEqual(spans, [
     [0, 4, BOLD],
@@ -51,9 +52,12 @@ test('a style goes on until it is taken back, for each stream by itself', () => 
   ])
 })
 
-test('any bytes at all are shown without a control character, in little time', () => {
+test('any bytes are shown without control characters, quickly', () => {
   let seed = 7
-  const random = below => (seed = (seed * 1103515245 + 12345) % 2147483648) % below
+  const random = (below: number) => {
+    seed = (seed * 1103515245 + 12345) % 2147483648
+    return seed % below
+  }
   for (let round = 0; round < 3000; round += 1) {
     const line = Array.from({ length: random(60) }, () => '\x1b\x1b[]P;:0123m\x07\x9b\x9c\\ab\x00\x7f\x85é'[random(24)]).join('')
     assert.doesNotMatch(show(line, PLAIN).text, /[\x00-\x08\x0a-\x1f\x7f-\x9f]/, JSON.stringify(line))
@@ -65,7 +69,7 @@ test('any bytes at all are shown without a control character, in little time', (
   }
 })
 
-test('every line keeps its number and its stream, also after gaps and when the first ones are forgotten', () => {
+test('lines keep number and stream after gaps and dropped lines', () => {
   const transcript = new Transcript()
   transcript.add(1, 'stdout', ['one', 'two', 'three'])
   transcript.addNote('Lines 4 to 9 are gone')
@@ -81,21 +85,21 @@ test('every line keeps its number and its stream, also after gaps and when the f
   assert.equal(transcript.lineOf(10), 4)
   assert.equal(transcript.lineOf(5), 4) // gone: the next one there is
   assert.equal(transcript.lineOf(14), null)
-  assert.deepEqual([transcript.troubles.length, transcript.troubles.at(0)], [1, 4])
+  assert.deepEqual([transcript.errorLines.length, transcript.errorLines.at(0)], [1, 4])
 
   transcript.drop(5, 'one\ntwo\nthree\nLines 4 to 9 are gone\nten: error: it broke\n'.length)
   assert.deepEqual(numbers(), [11, 12, 13])
-  assert.equal(transcript.troubles.length, 0)
+  assert.equal(transcript.errorLines.length, 0)
   assert.equal(transcript.streamOf(5), 'stderr')
-  const spans = []
+  const spans: number[][] = []
   transcript.eachSpan(transcript.droppedCharacters, transcript.characters, (from, to) =>
     spans.push([from - transcript.droppedCharacters, to - transcript.droppedCharacters]),
   )
   assert.deepEqual(spans, [['eleven\n0 errors\n'.length, 'eleven\n0 errors\nthirteen'.length]])
 })
 
-test('what tells of trouble, and what only seems to', () => {
-  const trouble = [
+test('error lines are told from lines that only look like errors', () => {
+  const errors = [
     'error: x',
     'main.c:3:1: error: y',
     'FATAL',
@@ -106,7 +110,7 @@ test('what tells of trouble, and what only seems to', () => {
     'Segmentation fault',
     'ninja: error: z',
   ]
-  const none = [
+  const others = [
     '0 errors',
     'no errors found',
     'errors: 0',
@@ -117,16 +121,16 @@ test('what tells of trouble, and what only seems to', () => {
     'src/errors/index.ts',
     'failed: 0',
   ]
-  const tells = line => {
+  const tellsOfError = (line: string) => {
     const transcript = new Transcript()
     transcript.add(1, 'stdout', [line])
-    return transcript.troubles.length === 1
+    return transcript.errorLines.length === 1
   }
-  for (const line of trouble) assert.ok(tells(line), line)
-  for (const line of none) assert.ok(!tells(line), line)
+  for (const line of errors) assert.ok(tellsOfError(line), line)
+  for (const line of others) assert.ok(!tellsOfError(line), line)
 })
 
-test('numbers grow, shrink from the front, and are found', () => {
+test('numbers are added at the end, dropped at the front, and found', () => {
   const numbers = new Numbers()
   for (let value = 0; value < 10_000; value += 1) {
     numbers.push(value * 2)
