@@ -37,7 +37,7 @@ def swagger_page() -> str:
         here="docs",
         assets="docs/assets",
         styles=("swagger-ui.css", "swagger.css", "pages.css"),
-        links={"Calls": "docs", "Events": "docs/events", "openapi.json": "openapi.json"},
+        links={"API": "docs", "Events": "docs/events", "openapi.json": "openapi.json"},
         body='<div id="swagger-ui"></div>\n'
         '<script src="docs/assets/swagger-ui-bundle.js"></script>\n'
         '<script src="docs/assets/swagger-initializer.js"></script>',
@@ -51,7 +51,7 @@ def events_page() -> str:
         here="../docs/events",
         assets="assets",
         styles=("pages.css",),
-        links={"Calls": "../docs", "Events": "../docs/events"},
+        links={"API": "../docs", "Events": "../docs/events"},
         body="<main>\n<h1>The console was not built</h1>\n"
         "<p>This page shows the events contract and a console that subscribes to events. Its files are missing from this installation. "
         "In a checkout of runcast, <code>make console</code> builds them.</p>\n"

@@ -175,7 +175,7 @@ def test_a_client_of_all_jobs_sees_the_status_of_others(server: RunningServer, w
 
 
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
-def test_the_programs_of_the_documentation_work(server: RunningServer, tmp_path: Path, language: str) -> None:
+def test_connect_programs_of_the_console_run(server: RunningServer, tmp_path: Path, language: str) -> None:
     source = PROGRAMS / ("watch.mjs" if language == "JavaScript" else "watch.py")
     program = tmp_path / source.name
     text = source.read_text(encoding="utf-8")
