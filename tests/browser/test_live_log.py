@@ -1,4 +1,4 @@
-"""A log in a real browser is whole: across a line that is cut, a server that is killed, two who watch, and lines that were dropped."""
+"""A log in a real browser is complete: after a lost connection, a killed server, with two viewers, and with dropped lines."""
 
 from __future__ import annotations
 

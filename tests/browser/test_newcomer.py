@@ -1,4 +1,4 @@
-"""What a newcomer does: sign in, create a project, build it, launch it, cancel it, run it again, delete it."""
+"""The first steps of a new user: sign in, create a project, build it, launch it, cancel it, run it again, delete it."""
 
 from __future__ import annotations
 

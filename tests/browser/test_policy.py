@@ -1,4 +1,4 @@
-"""The pages' policy in a real browser: it refuses what it is there to refuse, and nothing that the page does itself."""
+"""The Content-Security-Policy of the pages in a real browser: it refuses injected code, and nothing that the pages need."""
 
 from __future__ import annotations
 

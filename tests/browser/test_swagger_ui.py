@@ -1,4 +1,4 @@
-"""The newcomer's way through Swagger UI, by clicking alone: a token once, a job from an example, its log, its end."""
+"""Swagger UI by clicking alone: enter the token once, submit a job from an example, read its log, cancel it."""
 
 from __future__ import annotations
 
