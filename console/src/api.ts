@@ -35,7 +35,7 @@ export async function connect(baseUrl: string, token: string, signOut: Api['sign
   return { ...runcast, whoami, mayWrite: whoami.scopes.some(scope => scope === 'admin' || scope === 'jobs:write'), signOut }
 }
 
-/** The data of an answer. Throws ProblemError. */
+/** The data of a response. Throws ProblemError. */
 export async function answer<T>(call: Promise<{ data?: T; error?: Problem; response: Response }>): Promise<T> {
   const { data, error, response } = await call
   if (error !== undefined) throw new ProblemError(error)

@@ -66,7 +66,7 @@ export class Mailbox<T> {
       return Promise.reject(error)
     }
     if (this.over) return Promise.resolve({ done: true, value: undefined })
-    if (this.reader) throw new Error('The last event has not come yet; only then the next one can be read.')
+    if (this.reader) throw new Error('next() was called again before the last event came.')
     this.reader = withResolvers()
     return this.reader.promise
   }

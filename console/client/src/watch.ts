@@ -28,7 +28,7 @@ export interface Snapshot {
   job: Job
 }
 
-/** Consecutive lines of one stream; those of the first have the number `first_seq`. */
+/** Consecutive lines of one stream; the first has the number `first_seq`. */
 export type Lines = { type: 'log' } & Payloads['log_event']
 
 /** Lines that no longer exist: the server's log cap dropped them. */
@@ -42,7 +42,7 @@ export type ProgressChange = { type: 'progress' } & Payloads['progress_event']
 export type StatusChange = { type: 'status' } & Payloads['status_event']
 /** Why the job failed; its `end` follows. */
 export type Failure = { type: 'error'; problem: Problem }
-/** The job has ended, and nothing of it follows. */
+/** The job has ended; no other event of it follows. */
 export type End = { type: 'end' } & Payloads['complete_event']
 
 export type WatchEvent = Connection | Snapshot | Lines | Gap | ProgressChange | StatusChange | Failure | End

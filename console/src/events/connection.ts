@@ -33,7 +33,7 @@ export interface View {
   readonly state: State
   readonly subscriptions: ReadonlyMap<string, Wanted>
   readonly entries: readonly Entry[]
-  /** Entries that were recorded and are not kept any more. */
+  /** How many entries were recorded and are not kept any more. */
   readonly dropped: number
   /** How many of each name there were, kept or not. */
   readonly counts: ReadonlyMap<string, number>
@@ -295,7 +295,7 @@ export class Connection {
 
 export const keyOf = (subscription: Subscription): string => ('all' in subscription ? ALL : subscription.job_id)
 
-/** A deleted job ends its subscription with this. */
+/** Whether an error event says that the job was deleted, which ends the subscription. */
 const isGone = (payload: Json | undefined): boolean =>
   (payload as { problem?: { type?: string } } | undefined)?.problem?.type === 'urn:runcast:problem:job-not-found'
 

@@ -142,7 +142,7 @@ function nearest(red = 0, green = 0, blue = 0): number | null {
   return ofGrey < ofCube ? 232 + grey : 16 + 36 * cube[0] + 6 * cube[1] + cube[2]
 }
 
-/** The classes of a style; `paletteSheet` has what they look like. */
+/** The CSS classes of a style; `paletteSheet` defines them. */
 export function classesOf(style: Style): string {
   const names: string[] = []
   for (const [bit, name] of [

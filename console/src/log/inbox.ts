@@ -3,7 +3,7 @@ import type { Stream, Transcript } from './transcript.ts'
 
 /** How long reading the arrivals may take of a frame. */
 const FRAME_MS = 8
-/** In a flood of lines, batches are handed out only now and then: drawing costs more than all else. */
+/** Many lines at once are handed out in batches, at intervals: drawing costs more than everything else. */
 const FLOOD_LINES = 500
 const FLOOD_MS = 120
 /** With more arrivals than this, senders wait until fewer than half of them are left. */

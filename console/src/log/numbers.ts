@@ -24,7 +24,7 @@ export class Numbers {
     this.end += 1
   }
 
-  /** Forget the first so many. */
+  /** Remove the first `count` numbers. */
   drop(count: number): void {
     this.first += count
   }
@@ -33,7 +33,7 @@ export class Numbers {
     this.first = this.end = 0
   }
 
-  /** How many are less than `value`; they are in order. */
+  /** How many numbers are less than `value`; they must be in order. */
   countBelow(value: number): number {
     let low = 0
     let high = this.length

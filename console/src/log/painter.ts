@@ -8,7 +8,7 @@ import type { Transcript } from './transcript.ts'
 /** Paint again, though neither the text nor what is in sight has changed. */
 export const redraw = StateEffect.define<null>()
 
-/** Where the reader was led to; -1 for nowhere. */
+/** The match and the error line that the reader went to last; -1 for none. */
 export interface Place {
   /** The index of a match. */
   match: number

@@ -12,7 +12,7 @@ export function pattern(query: string): RegExp | null {
 }
 
 export class Search {
-  /** Where the matches begin, in characters from the first that ever came. */
+  /** Where the matches begin, counted from the first character that ever came. */
   readonly found = new Numbers()
   private regexp: RegExp | null = null
   /** How many characters have been searched, counted from the first that ever came. */
@@ -33,7 +33,7 @@ export class Search {
     this.searched = Math.max(this.searched, characters)
   }
 
-  /** Look at what was not searched at yet, for some milliseconds; whether there is more. `dropped` characters are before the text. */
+  /** Search for a few milliseconds where no search was yet; returns whether there is more. `dropped` characters precede the text. */
   step(text: Text, dropped: number): boolean {
     const { regexp } = this
     if (!regexp || this.found.length >= MOST_MATCHES || this.searched - dropped >= text.length) return false

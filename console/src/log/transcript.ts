@@ -36,7 +36,7 @@ export class Transcript {
   private readonly styles = new Numbers(new Uint32Array(256))
   private readonly open: Record<Stream, Style> = { stdout: PLAIN, stderr: PLAIN }
 
-  /** Take lines in; gives what to append to the text. */
+  /** Add lines; returns what to append to the text. */
   add(first_seq: number, stream: Stream, lines: string[]): string[] {
     if (first_seq !== this.lastSeq + 1 || this.runs.length === 0 || this.runs.at(-1)!.seq === 0)
       this.runs.push({ line: this.lines, seq: first_seq })
@@ -45,7 +45,7 @@ export class Transcript {
     return lines.map(line => this.addLine(stream, line))
   }
 
-  /** Take a note in, in the place of lines that are missing. */
+  /** Add a note, in the place of lines that are missing. */
   addNote(text: string): string[] {
     this.runs.push({ line: this.lines, seq: 0 })
     this.streams.push({ line: this.lines, stream: 'stdout' })
@@ -53,7 +53,7 @@ export class Transcript {
     return [text]
   }
 
-  /** Forget the first so many lines and characters. */
+  /** Forget the first lines, with their characters. */
   drop(lines: number, characters: number): void {
     this.droppedLines += lines
     this.droppedCharacters += characters
@@ -70,7 +70,7 @@ export class Transcript {
     return run && run.seq > 0 ? run.seq + line - run.line : 0
   }
 
-  /** Where the line with that number is, or the next one that is there; null behind the end. */
+  /** The line with the number `seq`, or the next one that exists; null after the end. */
   lineOf(seq: number): number | null {
     for (const [index, run] of this.runs.entries()) {
       if (run.seq === 0) continue
@@ -89,7 +89,7 @@ export class Transcript {
     return index < this.errorLines.length && this.errorLines.at(index) === line
   }
 
-  /** Calls for every coloured span between two places. */
+  /** Calls `call` for every coloured span between two positions. */
   eachSpan(from: number, to: number, call: (from: number, to: number, style: Style) => void): void {
     for (let index = this.to.countBelow(from + 1); index < this.from.length && this.from.at(index) < to; index += 1) {
       call(this.from.at(index), this.to.at(index), this.styles.at(index))

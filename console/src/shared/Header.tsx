@@ -10,7 +10,7 @@ const PAGES = [
 
 export type PageName = (typeof PAGES)[number]['name']
 
-/** `root` is the way from the page's address to the server's root, such as `../../`. */
+/** `root` is the relative address of the server's root, seen from the page, such as `../../`. */
 export function Header({ here, root, children }: { here: PageName; root: string; children?: ReactNode }) {
   return (
     <header className="bar">

@@ -22,7 +22,7 @@ export function formSchema({ type, schema }: JobTypeInfo, templates: Template[])
   return named(form)
 }
 
-/** Properties without a title get one that reads as words. */
+/** A property without a title gets one, made from its name. */
 function named(schema: RJSFSchema): RJSFSchema {
   if (!schema.properties) return schema
   const properties = Object.entries(schema.properties).map(([name, property]) => [

@@ -45,7 +45,7 @@ class InterpretingValidator implements ValidatorType {
   }
 
   isValid(schema: RJSFSchema, formData: unknown, rootSchema: RJSFSchema): boolean {
-    // Parts of the schema refer into the whole.
+    // A part of the schema may refer to other parts of the whole.
     return this.check(rootSchema === schema ? schema : { ...rootSchema, allOf: [schema] }, formData).length === 0
   }
 
@@ -74,7 +74,7 @@ function toError(found: OutputUnit): RJSFValidationError {
   }
 }
 
-/** By steps: the paths that the library reads out of errors cannot have a name with a dot. */
+/** Built step by step, because the library splits the paths of errors at dots, which may be part of a name. */
 function errorSchemaOf(found: OutputUnit[]): ErrorSchema {
   const builder = new ErrorSchemaBuilder()
   for (const one of found) builder.addErrors(messageOf(one), placeOf(one))

@@ -12,7 +12,7 @@ export interface Row {
   description: string
 }
 
-/** Without rows where the schema is no object with properties; then `type` says all. */
+/** There are no rows where the schema is not an object with properties; then `type` tells what it is. */
 export interface Table {
   title: string
   type: Piece[]
@@ -111,7 +111,7 @@ export class SchemaReader {
 
 const hasTable = ({ node }: Schema): boolean => isObject(node.properties)
 
-/** What a shared object means is said where its own table is. */
+/** The description of a shared object is shown once, with its own table. */
 function descriptionOf(field: Schema): string {
   return hasTable(field) && field.name !== undefined && field.name === field.node.title ? '' : text(field.node.description)
 }
