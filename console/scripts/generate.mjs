@@ -1,8 +1,8 @@
-// Makes the types of the client from the two contracts: `client/src/generated/jobs.ts` from the calls, `events.ts` from the events; and for the page the
-// schema of what its form asks for beside a job type's own params.
+// Generates the types of the client from the two contracts: `client/src/generated/jobs.ts` from the HTTP contract, `events.ts` from the events contract.
+// Also generates, for the form of the page, the schema of the options that every job type has.
 //
 // The payloads of the events are OpenAPI schemas that refer to those of `jobs.yaml`, so one generator makes both. Nothing here is written by hand,
-// and nothing of it is committed.
+// and it is not committed.
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import openapiTS, { astToString } from 'openapi-typescript'
 import { parse } from 'yaml'
@@ -33,7 +33,10 @@ async function writeOptions({ components: { schemas } }) {
     if ('$ref' in node) return whole(schemas[node.$ref.split('/').at(-1)])
     return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, whole(value)]))
   }
-  const properties = Object.entries(options).map(([name, node]) => [name, { title: name.replaceAll('_', ' ').replace(/^./, first => first.toUpperCase()), ...whole(node) }])
+  const properties = Object.entries(options).map(([name, node]) => [
+    name,
+    { title: name.replaceAll('_', ' ').replace(/^./, first => first.toUpperCase()), ...whole(node) },
+  ])
   const folder = new URL('../src/generated/', import.meta.url)
   await mkdir(folder, { recursive: true })
   const schema = { type: 'object', additionalProperties: false, properties: Object.fromEntries(properties) }
@@ -66,7 +69,9 @@ function mapsOfEvents({ operations, channels, components }) {
   const sent = action => Object.values(operations).filter(operation => operation.action === action)
   const own = new Set(['connect', 'connect_error', 'disconnect'])
 
-  const toClient = sent('send').flatMap(operation => namesOf(operation)).map(name => `  ${name}: (payload: ${payload(name)}) => void`)
+  const toClient = sent('send')
+    .flatMap(operation => namesOf(operation))
+    .map(name => `  ${name}: (payload: ${payload(name)}) => void`)
   const toServer = sent('receive')
     .flatMap(operation => namesOf(operation).map(name => [name, namesOf(operation.reply)]))
     .filter(([name]) => !own.has(name))

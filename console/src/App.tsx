@@ -1,8 +1,8 @@
-/** The page: a token first, then jobs, one job, or a form. */
+/** The page at `/`: the token form, then the list of jobs, one job, or the form for a new job. */
 import { lazy, Suspense, useCallback, useEffect, useRef, useState } from 'react'
-import { ApiProvider, connect, sayable, type Api } from './api'
+import { type Api, ApiProvider, connect, errorText } from './api'
 import { JobsPage } from './jobs/JobsPage'
-import { useRoute, type Route } from './route'
+import { type Route, useRoute } from './route'
 import { Header } from './shared/Header'
 import { serverAddress, storedToken, storeToken } from './shared/session'
 import { TokenForm } from './TokenForm'
@@ -16,7 +16,8 @@ export function App() {
   const main = useRef<HTMLElement>(null)
   const place = route.at === 'job' ? route.id : route.at
   const first = useRef(true)
-  // Another view is another page to whoever listens: begin at its top.
+  // For a screen reader another view is another page, so the focus goes to its top.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: runs when the place changes
   useEffect(() => {
     if (!first.current) main.current?.focus()
     first.current = false
@@ -24,7 +25,15 @@ export function App() {
   }, [place])
   return (
     <>
-      <a className="skip" href="#main" onClick={event => (event.preventDefault(), main.current?.focus())}>
+      {/* biome-ignore lint/a11y/useValidAnchor: a skip link; the part of the address after # is the route, so the click only moves the focus */}
+      <a
+        className="skip"
+        href="#main"
+        onClick={event => {
+          event.preventDefault()
+          main.current?.focus()
+        }}
+      >
         Skip to the content
       </a>
       <Header here="Jobs" root="">
@@ -75,7 +84,7 @@ function useSession() {
         storeToken(token)
         setApi(api)
       } catch (error) {
-        setWhy(sayable(error))
+        setWhy(errorText(error))
       } finally {
         setBusy(false)
       }

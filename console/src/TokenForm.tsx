@@ -1,6 +1,6 @@
 import { useState } from 'react'
 
-/** Asks for a token, once a session. */
+/** Asks for a token, once in a session. */
 export function TokenForm({ why, busy, onToken }: { why: string | null; busy: boolean; onToken(token: string): void }) {
   const [token, setToken] = useState('')
   return (
@@ -13,7 +13,7 @@ export function TokenForm({ why, busy, onToken }: { why: string | null; busy: bo
     >
       <h1>Sign in with a token</h1>
       <p className="muted">
-        On the server’s machine, <code>runcast token</code> prints one. It is kept until this tab is closed.
+        On the machine of the server, <code>runcast token</code> prints one. The token is kept until this tab is closed.
       </p>
       <label htmlFor="token">Token</label>
       <input
@@ -23,6 +23,7 @@ export function TokenForm({ why, busy, onToken }: { why: string | null; busy: bo
         autoComplete="off"
         spellCheck={false}
         required
+        // biome-ignore lint/a11y/noAutofocus: the only field of the page
         autoFocus
         value={token}
         aria-describedby={why ? 'token-why' : undefined}

@@ -35,14 +35,14 @@ export function bytes(value: number): string {
   return `${(value / 1_000_000).toFixed(1)} MB`
 }
 
-/** What a job does, in a few words. */
+/** The main parameter of a job: what is built, launched, created or run. */
 export function titleOf({ type, params }: Pick<Job, 'type' | 'params'>): string {
   const given = params as Record<string, unknown>
   const named = { build: given.project ?? 'whole workspace', launch: given.app, create: given.name, task: given.task }[type]
   return String(named ?? type)
 }
 
-/** What a job was told besides, in a few words. */
+/** The other parameters of a job. */
 export function detailOf({ type, params }: Pick<Job, 'type' | 'params'>): string {
   const given = params as Record<string, unknown>
   const rest: Record<string, unknown> = type === 'task' ? ((given.inputs as Record<string, unknown>) ?? {}) : given
@@ -56,11 +56,11 @@ export function detailOf({ type, params }: Pick<Job, 'type' | 'params'>): string
 const REASONS: Record<NonNullable<Job['reason']>, string> = {
   exit_code: 'exit code',
   signal: 'ended by a signal',
-  timeout: 'took too long',
-  start_error: 'could not be started',
-  worker_lost: 'its worker was lost',
+  timeout: 'timed out',
+  start_error: 'could not start',
+  worker_lost: 'worker lost',
   cancelled_by_client: 'cancelled by a client',
-  server_shutdown: 'the server was stopped',
+  server_shutdown: 'server stopped',
 }
 
 export function reasonOf(job: Pick<Job, 'reason' | 'exit_code' | 'signal'>): string {
@@ -79,18 +79,18 @@ export function isActive({ status }: Pick<Job, 'status'>): boolean {
   return status === 'pending' || status === 'running'
 }
 
-/** Whether a job runs and is ready, as an application is: there is no end that it gets nearer to. */
+/** Whether a job runs and is ready, such as an application: it makes no progress towards an end. */
 export function isUp({ status, ready_at, progress }: Pick<Job, 'status' | 'ready_at' | 'progress'>): boolean {
   return status === 'running' && ready_at !== null && progress.percent === null
 }
 
-/** How long a job has run, or ran; null when it never did. */
+/** How long a job has been running, or ran; null when it never started. */
 export function ranFor(job: Pick<Job, 'started_at' | 'ended_at'>, now: number): number | null {
   if (job.started_at === null) return null
   return (job.ended_at === null ? now : Date.parse(job.ended_at)) - Date.parse(job.started_at)
 }
 
-/** The time now: each second while `ticking`, and now and then otherwise. */
+/** The time now, updated each second while `ticking`, and every ten seconds otherwise. */
 export function useNow(ticking = true): number {
   const [now, setNow] = useState(Date.now)
   useEffect(() => {

@@ -1,4 +1,4 @@
-/** Where in the page one is: the part of the address after `#`, so that the server serves one file. */
+/** The view that is shown. It is the part of the address after `#`, so that the server serves one file. */
 import { useSyncExternalStore } from 'react'
 
 export type Route = { at: 'jobs'; filters: URLSearchParams } | { at: 'job'; id: string } | { at: 'new'; type: string | null }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from handlers.contract.document import Contract
 from handlers.representations import Address, Answer
 from handlers.web import built_pages, swagger
-from jobs.model import Json
 from jobs.service import Service
 
 
@@ -14,9 +13,9 @@ def get_docs(service: Service) -> Answer:
     return _built("calls") or Answer(swagger.swagger_page(), media_type="text/html")
 
 
-def get_event_docs(service: Service, *, contract: Contract, address: Address) -> Answer:
-    """The console for events; where it was not built, a page that only shows the contract."""
-    return _built("events") or Answer(swagger.events_page(_asyncapi(contract, address), contract.openapi), media_type="text/html")
+def get_event_docs(service: Service) -> Answer:
+    """The console for events; where it was not built, a page that says so."""
+    return _built("events") or Answer(swagger.events_page(), media_type="text/html")
 
 
 def _built(name: str) -> Answer | None:
@@ -33,8 +32,4 @@ def get_openapi(service: Service, *, contract: Contract, address: Address) -> An
 
 
 def get_asyncapi(service: Service, *, contract: Contract, address: Address) -> Answer:
-    return Answer(_asyncapi(contract, address))
-
-
-def _asyncapi(contract: Contract, address: Address) -> dict[str, Json]:
-    return contract.published_asyncapi(host=address.host, secure=address.secure, prefix=address.prefix)
+    return Answer(contract.published_asyncapi(host=address.host, secure=address.secure, prefix=address.prefix))

@@ -1,4 +1,4 @@
-"""The page for everybody: no serious finding of axe in either theme, nor on a narrow screen; all of it by keys; nothing sticks out."""
+"""Accessibility: no serious violation found by axe in either theme or on a narrow screen; all views can be used by keyboard."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def findings(page: Page) -> list[str]:
     return [f"{finding['id']}: {node['target']} {node['html'][:120]}" for finding in grave for node in finding["nodes"]]
 
 
-def test_axe_finds_nothing_serious(new_context: Callable[..., BrowserContext], server: RunningServer, tmp_path: Path) -> None:
+def test_views_have_no_serious_axe_violations(new_context: Callable[..., BrowserContext], server: RunningServer, tmp_path: Path) -> None:
     coloured = "".join(f"\\033[{code}mcolour {code}\\033[0m " for code in (*range(30, 38), *range(90, 98)))
     gate = tmp_path / "gate"
     failed = server.shell(f"printf '{coloured}\\n'; echo 'error: it failed' >&2; exit 3", labels=["nightly"])
@@ -65,7 +65,7 @@ def settle(page: Page, address: str) -> None:
         expect(page.get_by_role("img", name=re.compile("^Waited"))).to_be_visible()
     elif address == "#/":
         expect(page.get_by_role("list", name="Jobs")).to_be_visible()
-        page.locator(".glance summary").click()
+        page.locator(".overview summary").click()
         expect(page.get_by_role("table")).to_be_visible()
     elif address == "#/new":
         expect(page.get_by_role("navigation", name="Job types")).to_be_visible()
@@ -74,7 +74,7 @@ def settle(page: Page, address: str) -> None:
         page.locator(".options summary").click()
 
 
-def test_all_of_it_goes_by_keys(page: Page, server: RunningServer, tmp_path: Path) -> None:
+def test_all_views_can_be_used_by_keyboard_alone(page: Page, server: RunningServer, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     page.goto(server.url)
     expect(page.get_by_label("Token")).to_be_focused()

@@ -1,4 +1,4 @@
-"""The newcomer's way through the console for events, and what it must stay honest about: lost connections, invalid events, hostile text."""
+"""The console for events: connect, subscribe, lost connections, invalid events, hostile text, and the contract beside it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ class Console:
     def state(self) -> Locator:
         return self.page.locator(".connection").get_by_role("status")
 
+    @property
+    def contract(self) -> Locator:
+        return self.page.get_by_role("region", name="Events contract")
+
     def connect(self, token: str | None = None) -> None:
         self.page.get_by_label("Token", exact=True).fill(token or self.server.token)
         self.page.get_by_role("button", name="Connect", exact=True).click()
@@ -61,7 +65,7 @@ def console(page: Page, server: RunningServer) -> Console:
     return Console(page, server)
 
 
-def test_connect_subscribe_and_see_each_event_checked(console: Console, server: RunningServer, tmp_path: Path) -> None:
+def test_each_event_of_a_subscription_is_shown_and_validated(console: Console, server: RunningServer, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     console.connected()
     console.page.get_by_role("button", name="Subscribe to all jobs").click()
@@ -87,10 +91,10 @@ def test_connect_subscribe_and_see_each_event_checked(console: Console, server: 
     for name in ("connect", "subscribe", "subscribe_ack", "log", "progress", "status", "error", "complete"):
         assert set(console.entries(name).locator(".verdict").all_inner_texts()) == {"✓ valid"}, name
     expect(console.page.get_by_text(re.compile(r"recorded, 0 invalid"))).to_be_visible()
-    expect(console.page.get_by_label("Subscribed").get_by_text(re.compile("over, line 2"))).to_be_visible()
+    expect(console.page.get_by_label("Subscribed").get_by_text(re.compile("ended, line 2"))).to_be_visible()
 
 
-def test_the_token_is_never_shown_and_kept_for_the_session(console: Console, server: RunningServer) -> None:
+def test_token_is_never_shown_and_kept_for_the_session(console: Console, server: RunningServer) -> None:
     console.connected()
     assert console.payload(console.entries("connect")) == {"token": "•••"}
     assert server.token not in console.page.content()
@@ -103,7 +107,7 @@ def test_the_token_is_never_shown_and_kept_for_the_session(console: Console, ser
     assert console.page.get_by_label("Token", exact=True).input_value() == ""
 
 
-def test_a_refusal_says_why_and_the_next_try_may_be_right(console: Console) -> None:
+def test_refused_connection_shows_the_reason_and_can_be_retried(console: Console) -> None:
     console.connect("rc_not_a_token")
     expect(console.state).to_contain_text("Refused: The token is not known")
     refused = console.payload(console.entries("connect_error"))
@@ -113,14 +117,14 @@ def test_a_refusal_says_why_and_the_next_try_may_be_right(console: Console) -> N
     console.connected()
 
 
-def test_a_subscription_that_is_refused_is_none(console: Console) -> None:
+def test_refused_subscription_is_not_listed(console: Console) -> None:
     console.connected()
     console.subscribe("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e12")
     expect(console.entries("subscribe_ack").locator(".gist")).to_contain_text("ok: false")
     expect(console.page.get_by_label("Subscribed")).to_have_count(0)
 
 
-def test_an_address_may_name_the_job_and_a_subscription_may_end(console: Console, server: RunningServer) -> None:
+def test_address_preselects_job_and_unsubscribe_ends_subscription(console: Console, server: RunningServer) -> None:
     job_id = server.shell("echo one; sleep 60")
     console.connected()
     console.page.goto(f"{server.url}/api/docs/events?job={job_id}")
@@ -140,7 +144,7 @@ def test_an_address_may_name_the_job_and_a_subscription_may_end(console: Console
     assert console.entries("complete").count() == 0
 
 
-def test_what_breaks_the_contract_is_marked_and_explained(page: Page, server: RunningServer) -> None:
+def test_events_that_break_the_contract_are_marked_and_explained(page: Page, server: RunningServer) -> None:
     """The server sends no such event; so it is falsified on its way."""
 
     def falsify(route: WebSocketRoute) -> None:
@@ -159,16 +163,16 @@ def test_what_breaks_the_contract_is_marked_and_explained(page: Page, server: Ru
 
     wrong = console.entries("progress").filter(has_text="linking")
     expect(wrong.first.locator(".verdict")).to_have_text("✗ invalid")
-    expect(wrong.first.locator(".faults")).to_have_text("#/percent 940 is greater than 100.")
+    expect(wrong.first.locator(".violations")).to_have_text("#/percent 940 is greater than 100.")
     expect(console.entries("progress").filter(has_text="packing").last.locator(".verdict")).to_have_text("✓ valid")
     expect(console.entries("state").last).to_contain_text("completed")
-    expect(console.entries("state").first.locator(".faults")).to_have_text("# The contract has no message state.")
+    expect(console.entries("state").first.locator(".violations")).to_have_text("# The contract has no message state.")
     unknown = console.entries("state").count()
     page.get_by_role("checkbox", name="only invalid").check()
     expect(page.locator(".entries > ol > li")).to_have_count(wrong.count() + unknown)
 
 
-def test_pause_filter_and_clear(console: Console, server: RunningServer) -> None:
+def test_record_can_be_paused_filtered_and_cleared(console: Console, server: RunningServer) -> None:
     console.connected()
     console.subscribe(server.shell("echo one"))
     expect(console.entries("complete")).to_have_count(1)
@@ -182,10 +186,10 @@ def test_pause_filter_and_clear(console: Console, server: RunningServer) -> None
     pause = console.page.get_by_role("button", name="Pause")
     pause.click()
     console.subscribe(server.shell("echo two"))
-    expect(console.page.get_by_label("Subscribed").get_by_text(re.compile("over"))).to_have_count(2)
+    expect(console.page.get_by_label("Subscribed").get_by_text(re.compile("ended"))).to_have_count(2)
     expect(console.page.get_by_text(re.compile(r"[1-9]\d* waiting"))).to_be_visible()
     assert console.entries("complete").count() == 1
-    console.page.get_by_role("button", name="Go on").click()
+    console.page.get_by_role("button", name="Resume").click()
     expect(console.entries("complete")).to_have_count(2)
     assert console.payload(console.entries("log").last)["lines"] == ["two"]  # type: ignore[index]
 
@@ -194,7 +198,7 @@ def test_pause_filter_and_clear(console: Console, server: RunningServer) -> None
     expect(console.page.locator(".entries")).to_have_count(0)
 
 
-def test_a_lost_connection_is_said_and_the_log_goes_on_where_it_stopped(
+def test_lost_connection_is_shown_and_log_resumes_after_last_line(
     page: Page, make_server: Callable[..., RunningServer], watched: Watched, tmp_path: Path
 ) -> None:
     watched.allowed += ["WebSocket connection to"]  # a try of the page's may meet the process that is killed
@@ -209,7 +213,7 @@ def test_a_lost_connection_is_said_and_the_log_goes_on_where_it_stopped(
         process.kill()
     expect(page.locator(".entries .own").filter(has_text="disconnected")).to_have_count(1)
     gate.touch()
-    expect(subscribed).to_contain_text("over, line 1000", timeout=30_000)
+    expect(subscribed).to_contain_text("ended, line 1000", timeout=30_000)
     expect(console.state).to_have_text("Connected by WebSocket")
     expect(page.locator(".entries .own").filter(has=page.locator(".name:text-is('connected')"))).to_have_count(2)
     assert console.payload(console.entries("subscribe").last) == {"job_id": job_id, "after_seq": 500}
@@ -217,7 +221,7 @@ def test_a_lost_connection_is_said_and_the_log_goes_on_where_it_stopped(
     eventually(lambda: server.call("GET", "/health/ready").ok, "the API is back")
 
 
-def test_a_token_that_ends_is_said(console: Console, server: RunningServer) -> None:
+def test_revoked_token_is_reported(console: Console, server: RunningServer) -> None:
     made = server.call("POST", "/tokens", json={"name": "for-a-moment", "scopes": ["jobs:read"]}).json()
     console.connect(made["token"])
     expect(console.state).to_have_text("Connected by WebSocket")
@@ -232,17 +236,17 @@ def test_a_token_that_ends_is_said(console: Console, server: RunningServer) -> N
     expect(console.page.get_by_label("Subscribed").locator("li")).to_have_class("on")
 
 
-def test_the_page_of_a_job_leads_to_its_events(page: Page, server: RunningServer) -> None:
+def test_job_page_links_to_its_events(page: Page, server: RunningServer) -> None:
     job_id = server.shell("echo one")
     views.sign_in(page.context, server)
     views.open_job(page, server.url, job_id)
-    page.get_by_role("link", name="Look at each message").click()
+    page.get_by_role("link", name="Show in the event console").click()
     expect(page.get_by_role("combobox", name="Job")).to_have_value(job_id)
     page.get_by_role("button", name="Subscribe", exact=True).click()
     expect(page.locator(".entries .name:text-is('complete')")).to_be_visible()
 
 
-def test_the_record_is_bounded_and_says_so(console: Console, server: RunningServer) -> None:
+def test_record_is_bounded_and_reports_dropped_events(console: Console, server: RunningServer) -> None:
     job_id = server.shell("echo one")
     server.wait(job_id)
     console.connected()
@@ -253,7 +257,7 @@ def test_the_record_is_bounded_and_says_so(console: Console, server: RunningServ
 
     def bounded() -> bool:
         totals = console.page.locator(".totals").inner_text()
-        gone = re.search(r"The oldest (\d+) are no longer kept here\.", console.page.locator(".record").inner_text())
+        gone = re.search(r"The oldest (\d+) events are no longer kept here\.", console.page.locator(".record").inner_text())
         recorded = re.match(r"(\d+) recorded, 0 invalid", totals)
         return gone is not None and recorded is not None and int(recorded[1]) == 1000 + int(gone[1]) >= 1200
 
@@ -272,7 +276,7 @@ def numbers(console: Console) -> list[int]:
     return found
 
 
-def test_hostile_text_does_nothing_but_show(console: Console, server: RunningServer) -> None:
+def test_hostile_text_is_shown_as_text(console: Console, server: RunningServer) -> None:
     console.connected()
     text = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
     console.subscribe(server.shell(f"printf '%s\\n\\033]0;title\\007 \\342\\200\\256sdrawkcab\\n' '{text}'"))
@@ -287,7 +291,7 @@ def test_hostile_text_does_nothing_but_show(console: Console, server: RunningSer
     assert console.page.title() == "runcast events"
 
 
-def test_it_can_be_used_by_keyboard_alone(console: Console, server: RunningServer) -> None:
+def test_event_console_can_be_used_by_keyboard_alone(console: Console, server: RunningServer) -> None:
     keyboard = console.page.keyboard
     console.page.get_by_label("Token", exact=True).focus()
     keyboard.type(server.token)
@@ -316,7 +320,9 @@ def reach(page: Page, label: str) -> None:
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
-def test_axe_finds_nothing_serious(new_context: Callable[..., BrowserContext], server: RunningServer, colours: str, width: int) -> None:
+def test_event_console_has_no_serious_axe_violations(
+    new_context: Callable[..., BrowserContext], server: RunningServer, colours: str, width: int
+) -> None:
     page = new_context(color_scheme=colours, viewport={"width": width, "height": 900}).new_page()
     console = Console(page, server)
     expect(page.locator(".contract h3").first).to_be_visible()
@@ -325,7 +331,7 @@ def test_axe_finds_nothing_serious(new_context: Callable[..., BrowserContext], s
     console.subscribe(server.shell("echo one; exit 3"))
     expect(console.entries("complete")).to_have_count(1)
     console.entries("log").locator("summary").click()
-    page.locator(".contract").get_by_role("button", name="Payload").nth(1).click()
+    page.locator(".contract").get_by_text("Python", exact=True).click()
     assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the page"
 
@@ -341,13 +347,69 @@ def serious(page: Page) -> list[str]:
     ]
 
 
-def test_the_contract_is_shown_whole(console: Console, server: RunningServer) -> None:
-    contract = console.page.get_by_label("Contract of the events")
+def test_contract_shows_every_event_with_fields_and_examples(console: Console, server: RunningServer) -> None:
+    contract = console.contract
     document = server.call("GET", "/asyncapi.json").json()
     headings = contract.get_by_role("heading", level=3)
-    for name in document["operations"]:
-        expect(headings.filter(has_text=re.compile(rf"(client → server|server → client)\s*{name}$"))).to_have_count(1)
-    for operation in document["operations"].values():
+    for name, operation in document["operations"].items():
+        direction = {"receive": "client → server", "send": "server → client"}[operation["action"]]
+        expect(headings.filter(has_text=re.compile(rf"^{name}\s*{direction}$"))).to_have_count(1)
         expect(contract.get_by_text(operation["summary"], exact=True)).to_be_visible()
-    contract.locator("[id$='operation-send-log']").get_by_role("button", name="Payload").first.click()
-    expect(contract.get_by_text("The lines without their ends")).to_be_visible()
+    shown = contract.locator("pre").all_inner_texts()
+    for message in document["components"]["messages"].values():
+        for example in message.get("examples", ()):
+            assert json.dumps(example["payload"], indent=2, ensure_ascii=False) in shown
+    fields = set(contract.get_by_role("rowheader").locator("code").all_inner_texts())
+    assert {"after_seq", "first_seq", "duration_seconds", "log.dropped_lines"} <= fields
+    log = contract.locator("#event-log ~ table")
+    expect(log.get_by_text("The lines without their ends")).to_be_visible()
+
+
+def test_contract_shows_types_with_their_bounds(console: Console) -> None:
+    contract = console.contract
+
+    def type_of(event: str, field: str) -> Locator:
+        name = console.page.get_by_role("rowheader", name=field, exact=True)
+        return contract.locator(f"#event-{event} ~ table").get_by_role("row").filter(has=name).get_by_role("cell").first
+
+    expect(type_of("log", "lines")).to_have_text("array of string, at most 65536 characters, at least 1 item, at most 65536 items")
+    expect(type_of("progress", "percent")).to_have_text("number, 0 to 100 or null")
+    expect(type_of("subscribe", "after_seq optional")).to_contain_text("0 when absent")
+    expect(contract.get_by_role("link", name="Job", exact=True).first).to_have_attribute("href", "#type-Job")
+    expect(contract.locator("h3[id^=type-]").filter(has_text=re.compile("^(Job|Problem|InputError)$"))).to_have_count(3)
+
+
+def test_every_link_within_the_contract_leads_somewhere(console: Console) -> None:
+    expect(console.contract.locator("#types")).to_be_visible()
+    links = "[...document.querySelectorAll('.contract a')].map(link => link.getAttribute('href'))"
+    broken = f"{links}.filter(href => href.startsWith('#') && !document.getElementById(href.slice(1)))"
+    assert len(console.page.evaluate(links)) > 20
+    assert console.page.evaluate(broken) == []
+
+
+def test_text_of_the_contract_is_escaped(page: Page, server: RunningServer) -> None:
+    """No contract of ours holds such texts, so they are put in on the way."""
+    document = server.call("GET", "/asyncapi.json").json()
+    document["info"]["description"] = "<script>document.title=1</script> [x](javascript:document.title=2)"
+    document["operations"]["log"]["summary"] = "<img src=x onerror=document.title=3>"
+    document["components"]["messages"]["log"]["examples"][0]["payload"]["lines"] = ["</code><script>document.title=4</script>"]
+    document["servers"]["this"]["host"] = '"><script>document.title=5</script>'
+    page.route("**/api/asyncapi.json", lambda route: route.fulfill(json=document))
+    contract = Console(page, server).contract
+    expect(contract.get_by_text("<img src=x onerror=document.title=3>")).to_be_visible()
+    expect(contract.get_by_text("<script>document.title=1</script>")).to_be_visible()
+    assert contract.locator("script, img, a[href^=javascript]").count() == 0
+    assert page.title() == "runcast events"
+
+
+def test_programs_name_the_server_that_was_asked(page: Page, server: RunningServer) -> None:
+    document = server.call("GET", "/asyncapi.json").json()
+    document["servers"]["this"] |= {"protocol": "wss", "host": "jobs.example.com", "pathname": "/runcast/socket.io"}
+    page.route("**/api/asyncapi.json", lambda route: route.fulfill(json=document))
+    contract = Console(page, server).contract
+    for language, call in {
+        "JavaScript": "io('https://jobs.example.com', { path: '/runcast/socket.io', auth: { token } })",
+        "Python": 'client.connect("https://jobs.example.com", auth={"token": token}, socketio_path="/runcast/socket.io")',
+    }.items():
+        contract.get_by_text(language, exact=True).click()
+        expect(contract.locator("details").filter(has_text=language).locator("pre")).to_contain_text(call)

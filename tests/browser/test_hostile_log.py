@@ -1,4 +1,4 @@
-"""What a job prints does nothing but show: no markup, no script, no control of a terminal, no text that reads other than it is."""
+"""The output of a job is shown as text: it cannot inject markup, scripts or terminal control, or change the direction of other text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOSTILE = {
 }
 
 
-def test_hostile_lines_only_show(page: Page, server: RunningServer, tmp_path: Path) -> None:
+def test_hostile_log_lines_are_shown_as_text(page: Page, server: RunningServer, tmp_path: Path) -> None:
     (tmp_path / "hostile").write_bytes("\n".join(f"{name}: {line}" for name, line in HOSTILE.items()).encode() + b"\n")
     job_id = server.shell(f"cat '{tmp_path / 'hostile'}'")
     server.wait(job_id)
@@ -63,7 +63,7 @@ def test_hostile_lines_only_show(page: Page, server: RunningServer, tmp_path: Pa
     assert red.get_attribute("class") == "a-f1"
 
 
-def test_hostile_input_and_progress_only_show(page: Page, server: RunningServer) -> None:
+def test_hostile_input_and_progress_are_shown_as_text(page: Page, server: RunningServer) -> None:
     markup = "<img src=x onerror=document.title=1>"
     job_id = server.shell(f"# {markup}\necho '::progress 40 {markup}'; sleep 0.2; echo '::result {{\"url\": \"javascript:alert(1)\"}}'")
     server.wait(job_id)

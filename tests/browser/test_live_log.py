@@ -1,4 +1,4 @@
-"""A log in a real browser is whole: across a line that is cut, a server that is killed, two who watch, and lines that were dropped."""
+"""A log in a real browser is complete: after a lost connection, a killed server, with two viewers, and with dropped lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def numbers(first: int, last: int) -> list[str]:
     return [str(number) for number in range(first, last + 1)]
 
 
-def test_nothing_is_lost_or_repeated_when_the_line_is_cut(page: Page, watched: Any, server: RunningServer, tmp_path: Path) -> None:
+def test_log_is_complete_after_a_lost_connection(page: Page, watched: Any, server: RunningServer, tmp_path: Path) -> None:
     watched.allowed = BROKEN
     gate = tmp_path / "gate"
     job_id = server.shell(f"seq 1 3000; {gated(gate, 'seq 3001 6000')}; {gated(tmp_path / 'end', 'true')}")
@@ -38,8 +38,8 @@ def test_nothing_is_lost_or_repeated_when_the_line_is_cut(page: Page, watched: A
         expect(views.log_text(page).get_by_text("3000", exact=True)).to_be_visible()
         views.expect_log(page, "live")
         line.cut()
-        views.expect_log(page, "connection lost, trying again")
-        expect(page.get_by_text("the log goes on where it stopped")).to_be_visible()
+        views.expect_log(page, "connection lost, reconnecting")
+        expect(page.get_by_text("The log continues after the last line")).to_be_visible()
         gate.touch()
         server.wait_for_log(job_id, "6000")
         line.mend()
@@ -51,7 +51,7 @@ def test_nothing_is_lost_or_repeated_when_the_line_is_cut(page: Page, watched: A
         page.close()
 
 
-def test_nothing_is_lost_or_repeated_when_the_server_is_killed(
+def test_log_is_complete_after_the_server_is_killed(
     make_server: Callable[..., RunningServer], page: Page, watched: Any, tmp_path: Path
 ) -> None:
     watched.allowed = BROKEN
@@ -64,14 +64,14 @@ def test_nothing_is_lost_or_repeated_when_the_server_is_killed(
     api = server.part("api")
     for process in (*api.children(), api):
         process.kill()
-    views.expect_log(page, "connection lost, trying again")
+    views.expect_log(page, "connection lost, reconnecting")
     gate.touch()
     views.expect_log(page, "complete", seconds=40)
     assert views.whole_log(page) == numbers(1, 6000)
     expect(page.locator(".job-state")).to_contain_text("completed")
 
 
-def test_two_who_watch_a_job_see_the_same(new_context: Callable[..., BrowserContext], server: RunningServer, tmp_path: Path) -> None:
+def test_two_viewers_see_the_same_log(new_context: Callable[..., BrowserContext], server: RunningServer, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     job_id = server.shell(f"seq 1 100; {gated(gate, 'seq 101 2000')}; {gated(tmp_path / 'end', 'sleep 30')}")
     pages = []
@@ -94,7 +94,7 @@ def test_two_who_watch_a_job_see_the_same(new_context: Callable[..., BrowserCont
         expect(page.get_by_role("button", name="Retry")).to_be_visible()
 
 
-def test_a_gap_is_shown_where_it_is(make_server: Callable[..., RunningServer], page: Page) -> None:
+def test_dropped_lines_are_marked_at_their_place(make_server: Callable[..., RunningServer], page: Page) -> None:
     server = make_server(log_cap=100_000)
     job_id = server.shell("seq 1 100000")
     server.wait(job_id)
@@ -106,13 +106,13 @@ def test_a_gap_is_shown_where_it_is(make_server: Callable[..., RunningServer], p
         "100000"
     )  # beside a line is its own number, also after the gap
     lines = views.whole_log(page)
-    (place,) = [index for index, line in enumerate(lines) if "are gone" in line]
-    assert lines[place].startswith(f"Lines {place + 1} to {place + dropped} ({dropped:,} lines) are gone")
+    (place,) = [index for index, line in enumerate(lines) if "were dropped" in line]
+    assert lines[place].startswith(f"Lines {place + 1} to {place + dropped} ({dropped:,} lines) were dropped")
     assert lines[:place] == numbers(1, place)
     assert lines[place + 1 :] == numbers(place + dropped + 1, 100_000)
 
 
-def test_search_errors_and_follow(page: Page, server: RunningServer, tmp_path: Path) -> None:
+def test_log_search_error_navigation_follow_and_download(page: Page, server: RunningServer, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     script = "seq 1 500; echo '0 errors so far'; echo 'main.c:3: error: no such thing'; seq 502 1000; echo 'ERROR again'"
     job_id = server.shell(f"{script}; {gated(gate, 'seq 2001 2500')}")

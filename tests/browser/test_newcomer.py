@@ -1,4 +1,4 @@
-"""What a newcomer does: sign in, create a project, build it, launch it, cancel it, run it again, delete it."""
+"""The first steps of a new user: sign in, create a project, build it, launch it, cancel it, run it again, delete it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def choose(page: Page, title: str) -> None:
     page.get_by_role("navigation", name="Job types").get_by_role("link", name=title).click()
 
 
-def test_from_a_token_to_a_job_that_is_deleted(make_server: Callable[..., RunningServer], page: Page, watched: Any) -> None:
+def test_newcomer_signs_in_creates_builds_launches_and_deletes(make_server: Callable[..., RunningServer], page: Page, watched: Any) -> None:
     server = make_server()
     watched.allowed = ["401 (UNAUTHORIZED)", "400 (BAD REQUEST)"]
     page.goto(server.url)
@@ -37,13 +37,13 @@ def test_from_a_token_to_a_job_that_is_deleted(make_server: Callable[..., Runnin
 
     choose(page, "Create")
     page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_role("alert")).to_have_text(["is needed", "is needed"])
+    expect(page.get_by_role("alert")).to_have_text(["is required", "is required"])
     page.get_by_label("Template").select_option(label="Small editor (small_editor)")
     page.get_by_label("Name", exact=True).fill("not a name")
     page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_role("alert")).to_have_text(["does not have the right form"])
+    expect(page.get_by_role("alert")).to_have_text(["does not have the required format"])
     page.get_by_label("Name", exact=True).fill("my_company.my_editor")
-    page.get_by_text("More: priority, labels, limits").click()
+    page.get_by_text("More options: priority, labels, limits").click()
     page.get_by_label("Priority").fill("3")
     page.get_by_role("button", name="Submit").click()
 
@@ -72,7 +72,7 @@ def test_from_a_token_to_a_job_that_is_deleted(make_server: Callable[..., Runnin
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("link", name=re.compile("^Open http"))).to_be_visible(timeout=30_000)
     page.get_by_role("button", name="Cancel").click()
-    page.get_by_role("button", name="No, go back").click()
+    page.get_by_role("button", name="Keep the job").click()
     expect(status(page)).to_have_text("running")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Cancel the job").click()
@@ -90,7 +90,7 @@ def test_from_a_token_to_a_job_that_is_deleted(make_server: Callable[..., Runnin
     expect(page.get_by_role("list", name="Jobs").get_by_role("listitem")).to_have_count(len(server.call("GET", "/jobs").json()["jobs"]))
 
 
-def test_the_list_follows_what_happens_and_can_be_narrowed(make_server: Callable[..., RunningServer], page: Page, tmp_path: Any) -> None:
+def test_job_list_follows_changes_and_can_be_filtered(make_server: Callable[..., RunningServer], page: Page, tmp_path: Any) -> None:
     server = make_server(slots=1)
     gate = tmp_path / "gate"
     views.sign_in(page.context, server)
@@ -103,7 +103,7 @@ def test_the_list_follows_what_happens_and_can_be_narrowed(make_server: Callable
     expect(row).to_contain_text("linking")
     second = server.shell("echo second")
     expect(page.get_by_text("waiting for a free slot")).to_be_visible()
-    expect(page.locator(".glance summary")).to_contain_text("1 of 1 slot busy")
+    expect(page.locator(".overview summary")).to_contain_text("1 of 1 slot busy")
     gate.touch()
     server.wait(second)
     expect(page.get_by_role("listitem").filter(has_text="exit code 1")).to_be_visible()
@@ -112,16 +112,16 @@ def test_the_list_follows_what_happens_and_can_be_narrowed(make_server: Callable
     expect(page.get_by_role("list", name="Jobs").get_by_role("listitem")).to_have_count(1)
     page.get_by_label("Labels").fill("other")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("No job is like that.")).to_be_visible()
+    expect(page.get_by_text("No jobs match the filters.")).to_be_visible()
     page.reload()
-    expect(page.get_by_text("No job is like that.")).to_be_visible()  # the filters are in the address
+    expect(page.get_by_text("No jobs match the filters.")).to_be_visible()  # the filters are in the address
     page.get_by_role("link", name="Clear filters").click()
     expect(page.get_by_role("list", name="Jobs").get_by_role("listitem")).to_have_count(2)
     page.get_by_text("Workers", exact=True).click()
     expect(page.get_by_role("table").get_by_role("row")).to_have_count(2)
 
 
-def test_the_token_is_kept_for_the_session(page: Page, server: RunningServer) -> None:
+def test_token_is_kept_until_the_tab_is_closed(page: Page, server: RunningServer) -> None:
     """The token goes with the session: another tab has to ask again, a reload does not."""
     page.goto(server.url)
     page.get_by_label("Token").fill(server.token)
@@ -138,9 +138,7 @@ def test_the_token_is_kept_for_the_session(page: Page, server: RunningServer) ->
     expect(page.get_by_label("Token")).to_be_visible()
 
 
-def test_a_token_that_may_only_look_is_offered_no_more_and_one_that_ends_is_asked_for_anew(
-    page: Page, watched: Any, server: RunningServer
-) -> None:
+def test_read_only_token_sees_no_write_actions_and_revoked_token_signs_out(page: Page, watched: Any, server: RunningServer) -> None:
     watched.allowed = ["401 (UNAUTHORIZED)"]
     job_id = server.shell("sleep 30")
     token = server.call("POST", "/tokens", json={"name": "looks", "scopes": ["jobs:read"]}).json()

@@ -1,4 +1,4 @@
-"""The pages' policy in a real browser: it refuses what it is there to refuse, and nothing that the page does itself."""
+"""The Content-Security-Policy of the pages in a real browser: it refuses injected code, and nothing that the pages need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ATTEMPTS = {
 }
 
 
-def test_all_views_live_under_it(page: Page, server: RunningServer) -> None:
+def test_all_views_work_under_the_content_security_policy(page: Page, server: RunningServer) -> None:
     job_id = server.shell("echo on")
     server.wait(job_id)
     page.add_init_script(NOTE)
@@ -43,7 +43,7 @@ def test_all_views_live_under_it(page: Page, server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("directive", ATTEMPTS)
-def test_it_refuses(page: Page, watched: Any, server: RunningServer, directive: str) -> None:
+def test_content_security_policy_refuses_injected_code(page: Page, watched: Any, server: RunningServer, directive: str) -> None:
     watched.allowed = ["Content Security Policy", "was not explicitly set", "Failed to load resource"]
     page.add_init_script(NOTE)
     page.goto(server.url)

@@ -1,4 +1,4 @@
-"""The newcomer's way through Swagger UI, by clicking alone: a token once, a job from an example, its log, its end."""
+"""Swagger UI by clicking alone: enter the token once, submit a job from an example, read its log, cancel it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Operation:
         return shown.inner_text()
 
 
-def test_from_the_token_to_the_log_by_clicking(swagger: Page, linting: RunningServer) -> None:
+def test_job_can_be_submitted_read_and_cancelled_by_clicking(swagger: Page, linting: RunningServer) -> None:
     authorise(swagger, linting.token)
     swagger.reload()
     expect(swagger.locator(SUBMIT)).to_be_visible()
@@ -94,7 +94,7 @@ def test_from_the_token_to_the_log_by_clicking(swagger: Page, linting: RunningSe
     assert linting.wait(job["id"])["status"] == "cancelled"
 
 
-def test_the_token_is_that_of_the_session_and_goes_with_it(
+def test_token_is_shared_by_all_pages_of_one_session(
     swagger: Page, linting: RunningServer, new_context: Callable[..., BrowserContext]
 ) -> None:
     authorise(swagger, linting.token)
@@ -103,7 +103,7 @@ def test_the_token_is_that_of_the_session_and_goes_with_it(
     expect(swagger.get_by_role("status")).to_contain_text("Connected")
 
     swagger.get_by_role("button", name="Forget the token").click()
-    swagger.get_by_role("link", name="Calls", exact=True).click()
+    swagger.get_by_role("link", name="API", exact=True).click()
     swagger.get_by_role("button", name="Authorize").first.click()
     expect(swagger.get_by_label("auth-bearer-value")).to_be_editable()
 
@@ -113,30 +113,30 @@ def test_the_token_is_that_of_the_session_and_goes_with_it(
     expect(other.get_by_label("auth-bearer-value")).to_be_editable()
 
 
-def test_to_log_out_forgets_the_token(swagger: Page, linting: RunningServer) -> None:
+def test_logout_in_swagger_forgets_the_token(swagger: Page, linting: RunningServer) -> None:
     authorise(swagger, linting.token)
     swagger.get_by_role("button", name="Authorize").first.click()
     swagger.get_by_role("button", name="Remove authorization").click()
     assert swagger.evaluate("sessionStorage.getItem('runcast.token')") is None
 
 
-def test_it_is_light_or_dark_as_the_bar_says(new_context: Callable[..., BrowserContext], linting: RunningServer) -> None:
+def test_swagger_page_follows_the_chosen_theme(new_context: Callable[..., BrowserContext], linting: RunningServer) -> None:
     page = new_context(color_scheme="dark").new_page()
     page.goto(f"{linting.url}/api/docs")
     expect(page.locator(SUBMIT)).to_be_visible()
     background = "getComputedStyle(document.querySelector('.swagger-ui .scheme-container')).backgroundColor"
     dark = page.evaluate(background)
-    page.get_by_role("button", name="Colours").click()
+    page.get_by_role("button", name="Theme").click()
     expect(page.locator("html")).not_to_have_class("dark-mode")
     light = page.evaluate(background)
-    page.get_by_role("button", name="Colours").click()
+    page.get_by_role("button", name="Theme").click()
     expect(page.locator("html")).to_have_class("dark-mode")
     page.reload()
     expect(page.locator(SUBMIT)).to_be_visible()
     assert page.evaluate(background) == dark != light
 
 
-def test_the_files_of_a_page_are_all_of_this_server(swagger: Page, linting: RunningServer, page: Page) -> None:
+def test_swagger_page_loads_files_from_its_own_server_only(swagger: Page, linting: RunningServer, page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.reload()

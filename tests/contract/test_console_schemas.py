@@ -26,7 +26,7 @@ const [module, folder] = process.argv.slice(1)
 const read = name => JSON.parse(readFileSync(`${folder}/${name}.json`, 'utf8'))
 import(module).then(({ Schemas }) => {
   const schemas = new Schemas(read('asyncapi'), read('openapi'))
-  console.log(JSON.stringify(read('cases').map(([message, payload]) => schemas.faults(message, payload))))
+  console.log(JSON.stringify(read('cases').map(([message, payload]) => schemas.violations(message, payload))))
 })
 """
 OTHERS: tuple[Any, ...] = (None, True, -1, 1.5, 1e300, "", "x" * 5000, "\n", [], ["x"], {}, {"unknown": 1})
@@ -35,10 +35,10 @@ pytestmark = pytest.mark.skipif(built_pages.page("events") is None, reason="the 
 
 
 @pytest.mark.timeout(300)  # the first run on a machine installs the tools
-def test_the_page_finds_fault_with_what_the_server_does(tmp_path: Path) -> None:
+def test_browser_and_server_agree_on_violations(tmp_path: Path) -> None:
     contract = Contract.load()
     cases = [(name, payload) for name, example in examples(contract) for payload in (example, *changed(example))]
-    expected = [bool(faults(contract, name, payload)) for name, payload in cases]
+    expected = [bool(violations(contract, name, payload)) for name, payload in cases]
     assert len(cases) > 2000
     assert 0.02 < expected.count(False) / len(cases) < 0.5, "some of all are right"
 
@@ -50,10 +50,10 @@ def test_the_page_finds_fault_with_what_the_server_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     judged = json.loads(done.stdout)
     assert [(case, found) for case, wrong, found in zip(cases, expected, judged, strict=True) if bool(found) != wrong] == []
-    assert all(fault["pointer"].startswith("#") and fault["detail"] for found in judged for fault in found)
+    assert all(violation["pointer"].startswith("#") and violation["detail"] for found in judged for violation in found)
 
 
-def faults(contract: Contract, name: str, payload: Any) -> list[Any]:
+def violations(contract: Contract, name: str, payload: Any) -> list[Any]:
     """By the server's own checks: of what it sends, of what it acknowledges, and of what it gets."""
     if name in contract.events_out:
         return contract.event_violations(name, payload)

@@ -150,7 +150,7 @@ def test_the_events_validator_looks_into_payloads(tmp_path: Path) -> None:
     for file in FILES:
         text = (ROOT / "openapi" / file).read_text(encoding="utf-8")
         (tmp_path / file).write_text(text.replace("type: boolean", "type: bool", 1) if file == "jobs.asyncapi.yaml" else text)
-    lint = [sys.executable, NODE_TOOLS, "node", NODE_TOOLS.parent / "lint-asyncapi.mjs", tmp_path / "jobs.asyncapi.yaml"]
+    lint = [sys.executable, NODE_TOOLS, "node", NODE_TOOLS.parent / "lint-asyncapi.ts", tmp_path / "jobs.asyncapi.yaml"]
     done = subprocess.run([str(word) for word in lint], capture_output=True, text=True)
     assert done.returncode == 1
     assert "(components.messages.subscribe.payload.schema.oneOf.1.properties.all.type)" in done.stderr

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +14,20 @@ import pytest
 import requests
 
 from handlers.contract.document import Contract
-from handlers.web.swagger import events_page
 from support.server import RunningServer
 from support.waiting import eventually
 
 NODE_TOOLS = Path(__file__).parents[1] / "node" / "run.py"
+PROGRAMS = NODE_TOOLS.parents[2] / "console" / "src" / "events" / "contract" / "programs"
+PUBLISHED_URL = "http://127.0.0.1:8000"  # the console shows the address of its own server instead
 UNKNOWN_JOB = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
-OWN = ("connect", "disconnect", "connect_error", "ack")  # what watch.mjs prints besides the events of the contract
+OWN = ("connect", "disconnect", "connect_error", "ack")  # what watch.ts prints besides the events of the contract
 
 pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the client
 
 
 class Watch:
-    """A running watch.mjs and what it has printed so far."""
+    """A running watch.ts and what it has printed so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
         self.process = process
@@ -68,14 +67,14 @@ class Watch:
 
 @pytest.fixture
 def watch(server: RunningServer, tmp_path: Path) -> Iterator[Callable[..., Watch]]:
-    """Start watch.mjs: `watch(job_id, after_seq=0, transport="polling", options=["--all"], token="…")`."""
+    """Start watch.ts: `watch(job_id, after_seq=0, transport="polling", options=["--all"], token="…")`."""
     watches: list[Watch] = []
 
     def start(
         job_id: str, *, after_seq: int = 0, transport: str = "websocket", options: tuple[str, ...] = (), token: str | None = None
     ) -> Watch:
         output = tmp_path / f"watch-{len(watches)}"
-        program = NODE_TOOLS.with_name("watch.mjs")
+        program = NODE_TOOLS.with_name("watch.ts")
         command = [sys.executable, str(NODE_TOOLS), "node", str(program), server.url, job_id, str(after_seq), transport, *options]
         environment = {**os.environ, "RUNCAST_TOKEN": server.token if token is None else token}
         with output.open("wb") as stream:
@@ -176,13 +175,12 @@ def test_a_client_of_all_jobs_sees_the_status_of_others(server: RunningServer, w
 
 
 @pytest.mark.parametrize("language", ["JavaScript", "Python"])
-def test_the_programs_of_the_documentation_work(server: RunningServer, tmp_path: Path, language: str) -> None:
-    page = events_page(server.call("GET", "/asyncapi.json").json(), Contract.load().openapi)  # the one for a server without the built pages
-    match = re.search(rf"<h4>{language}</h4>\n<pre><code>(.*?)</code></pre>", page, re.DOTALL)
-    assert match
-    program = tmp_path / ("watch.mjs" if language == "JavaScript" else "watch.py")
-    # The page may name another address than the one this test came by: a server behind a proxy does not know its own.
-    program.write_text(re.sub(r"(?<=[(\"])https?://[^\"]+", server.url, unescape(match[1])), encoding="utf-8")
+def test_connect_programs_of_the_console_run(server: RunningServer, tmp_path: Path, language: str) -> None:
+    source = PROGRAMS / ("watch.mjs" if language == "JavaScript" else "watch.py")
+    program = tmp_path / source.name
+    text = source.read_text(encoding="utf-8")
+    assert text.count(PUBLISHED_URL) == 1
+    program.write_text(text.replace(PUBLISHED_URL, server.url), encoding="utf-8")
     (tmp_path / "node_modules").symlink_to(NODE_TOOLS.with_name("node_modules"))
     command = [sys.executable, str(NODE_TOOLS), "node"] if language == "JavaScript" else [sys.executable]
     job_id = server.shell("seq 1 10")

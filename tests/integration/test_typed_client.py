@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the
 
 
 class Watch:
-    """A running watch-job.mjs and what it has printed so far."""
+    """A running watch-job.ts and what it has printed so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
         self.process = process
@@ -69,12 +69,12 @@ def client() -> None:
 
 @pytest.fixture
 def watch(server: RunningServer, tmp_path: Path) -> Iterator[Callable[..., Watch]]:
-    """Start watch-job.mjs: `watch(job_id, "--after-seq", "5", url=…, token=…)`."""
+    """Start watch-job.ts: `watch(job_id, "--after-seq", "5", url=…, token=…)`."""
     watches: list[Watch] = []
 
     def start(job_id: str, *options: str, url: str | None = None, token: str | None = None) -> Watch:
         output = tmp_path / f"watch-{len(watches)}"
-        program = NODE_TOOLS.with_name("watch-job.mjs")
+        program = NODE_TOOLS.with_name("watch-job.ts")
         command = [sys.executable, str(NODE_TOOLS), "node", str(program), url or server.url, job_id, *options]
         environment = {**os.environ, "RUNCAST_TOKEN": token or server.token}
         with output.open("wb") as stream:

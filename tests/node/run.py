@@ -61,7 +61,7 @@ def lint_contract() -> int:
     openapi, asyncapi = CONTRACT
     checks = (
         [sys.executable, "-m", "openapi_spec_validator", "--schema", "3.0", openapi],
-        command("node", str(HERE / "lint-asyncapi.mjs"), asyncapi),
+        command("node", str(HERE / "lint-asyncapi.ts"), asyncapi),
         command("redocly", "lint", "--config", str(HERE / "redocly.yaml"), *CONTRACT),
     )
     failed = 0

@@ -11,16 +11,16 @@ export interface Server {
   /** Where the server is, such as `https://jobs.example.com`, with the path prefix of a proxy if there is one. */
   baseUrl: string
   token: string
-  /** `websocket` first, and long-polling where that is not to be had. */
+  /** `websocket` first, and long-polling where WebSocket is not available. */
   transports?: ('websocket' | 'polling')[]
 }
 
-/** What happens on a link. After `lost` or `refused`, and after `close`, nothing is called any more. */
+/** The events of a link. After `lost`, `refused` or `close`, none of them is called any more. */
 export interface LinkEvents {
   subscribed(answer: SubscribeAnswer): void
   /** The token or the subscription is refused. */
   refused(problem: Problem): void
-  /** It cannot be made, or was broken off. */
+  /** The connection could not be made, or was lost. */
   lost(reason: string): void
   log?(payload: Payloads['log_event']): void
   progress?(payload: Payloads['progress_event']): void
@@ -32,10 +32,10 @@ export interface LinkEvents {
 const ANSWER_MS = 20_000
 
 /**
- * One connection with one subscription, from its beginning to its end; gives what closes it.
+ * Opens one connection with one subscription; returns a function that closes it.
  *
- * It never connects again by itself. A socket that does tells what was still on its way from the last connection just before the next `connect`, and keeps
- * what is sent while it is not connected for later: a new one each time has neither, so that each event is known to follow this very subscription.
+ * It never reconnects. A socket that reconnects may deliver events of the last connection just before the next `connect`, and it queues what is sent
+ * while it is not connected. A new socket for each connection does neither, so each event is known to follow this subscription.
  */
 export function openLink({ baseUrl, token, transports }: Server, subscribe: SubscribePayload, events: LinkEvents): () => void {
   const { origin, path } = addressOf(baseUrl)

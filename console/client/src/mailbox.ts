@@ -1,4 +1,4 @@
-/** What waits for its one reader, in order. Knows nothing of what it holds but its weight. */
+/** A queue with one reader. Of the items it knows only their weight. */
 export class Mailbox<T> {
   private waiting: { item: T; weight: number }[] = []
   private first = 0
@@ -8,7 +8,7 @@ export class Mailbox<T> {
 
   weight = 0
 
-  /** `emptied` is called each time that the reader has taken the last of it. */
+  /** `emptied` is called each time the reader has taken the last item. */
   constructor(private readonly emptied: () => void = () => {}) {}
 
   put(item: T, weight = 0): void {
@@ -21,13 +21,13 @@ export class Mailbox<T> {
     }
   }
 
-  /** Nothing follows what waits already. */
+  /** No item follows those that wait already. */
   end(): void {
     this.over = true
     if (this.reader) this.answer({ done: true, value: undefined })
   }
 
-  /** What waits already is still read; then the reader gets the error, once. */
+  /** Items that wait already are still read; then the reader gets the error, once. */
   fail(error: unknown): void {
     if (this.over) return
     this.over = true
@@ -40,7 +40,7 @@ export class Mailbox<T> {
     }
   }
 
-  /** Nobody reads any more. */
+  /** The reader has left. */
   abandon(): void {
     this.waiting = []
     this.first = this.weight = 0
@@ -66,15 +66,15 @@ export class Mailbox<T> {
       return Promise.reject(error)
     }
     if (this.over) return Promise.resolve({ done: true, value: undefined })
-    if (this.reader) throw new Error('Ask for the next event when the last one has come.')
+    if (this.reader) throw new Error('next() was called again before the last event came.')
     this.reader = withResolvers()
     return this.reader.promise
   }
 
   private answer(result: IteratorResult<T, undefined>): void {
-    const { resolve } = this.reader!
+    const { reader } = this
     this.reader = null
-    resolve(result)
+    reader?.resolve(result)
   }
 }
 

@@ -2,7 +2,7 @@ import type { components } from './generated/jobs.js'
 
 export type Problem = components['schemas']['Problem']
 
-/** What the server refused, and why. Branch on `problem.type`, show `message`. */
+/** The server refused a request. Branch on `problem.type`, show `message`. */
 export class ProblemError extends Error {
   override readonly name = 'ProblemError'
 
@@ -10,7 +10,7 @@ export class ProblemError extends Error {
     super(problem.detail)
   }
 
-  /** Whether the server, not the request, is at fault, so that the same again may succeed. */
+  /** Whether the cause is the state of the server, not the request, so that the same request may succeed later. */
   get isTemporary(): boolean {
     return isTemporary(this.problem)
   }

@@ -1,19 +1,19 @@
 import type { components as EventTypes } from './generated/events.js'
 import type { components } from './generated/jobs.js'
-import { openLink, type LinkEvents, type Server, type SubscribePayload } from './link.js'
+import { type LinkEvents, openLink, type Server, type SubscribePayload } from './link.js'
 import { Mailbox } from './mailbox.js'
-import { isTemporary, ProblemError, type Problem } from './problem.js'
+import { isTemporary, type Problem, ProblemError } from './problem.js'
 
 export type Job = components['schemas']['Job']
 type Payloads = EventTypes['schemas']
 
 /**
- * How the watch stands, told at each change.
+ * The state of the watch, reported at each change.
  *
  * - `connecting`: nothing has come yet
- * - `catching-up`: connected, and behind: `behind` lines are there and still to come
- * - `live`: connected, and everything that is there has come
- * - `lost`: not connected, for `reason`; it tries again by itself and goes on after the last line seen
+ * - `catching-up`: connected, and `behind` lines that exist are still to come
+ * - `live`: connected, and everything that exists has come
+ * - `lost`: not connected, for `reason`; it reconnects by itself and continues after the last line seen
  */
 export interface Connection {
   type: 'connection'
@@ -22,16 +22,16 @@ export interface Connection {
   reason: string | null
 }
 
-/** The job as it was at a moment: at the first connection, and after each lost one. */
+/** The job at one moment: at the first connection, and after each reconnect. */
 export interface Snapshot {
   type: 'job'
   job: Job
 }
 
-/** Consecutive lines of one stream; those of the first have the number `first_seq`. */
+/** Consecutive lines of one stream; the first has the number `first_seq`. */
 export type Lines = { type: 'log' } & Payloads['log_event']
 
-/** Lines that no longer exist: the server's log cap removed them. */
+/** Lines that no longer exist: the server's log cap dropped them. */
 export interface Gap {
   type: 'gap'
   first_seq: number
@@ -42,7 +42,7 @@ export type ProgressChange = { type: 'progress' } & Payloads['progress_event']
 export type StatusChange = { type: 'status' } & Payloads['status_event']
 /** Why the job failed; its `end` follows. */
 export type Failure = { type: 'error'; problem: Problem }
-/** The job has ended, and nothing of it follows. */
+/** The job has ended; no other event of it follows. */
 export type End = { type: 'end' } & Payloads['complete_event']
 
 export type WatchEvent = Connection | Snapshot | Lines | Gap | ProgressChange | StatusChange | Failure | End
@@ -57,12 +57,12 @@ export interface WatchOptions {
 
 const FIRST_PAUSE_MS = 250
 const LONGEST_PAUSE_MS = 5_000
-/** A reader that has so much still to take is left alone: the connection is closed, and made again once it has read all. */
-const WAITING_CHARACTERS = 16_000_000
-/** What a line costs besides its characters. */
+/** When this much waits for a slow reader, the connection is closed, and opened again once the reader has taken all of it. */
+const MOST_WAITING_CHARACTERS = 16_000_000
+/** Added to the characters of each line: what a line costs by itself. */
 const LINE_COSTS = 16
 
-/** What both kinds of watch share: a link that is made again whenever it is lost, and a mailbox. */
+/** What both kinds of watch share: a link that is opened again whenever it is lost, and a mailbox. */
 abstract class Watch<E> implements AsyncIterableIterator<E, undefined> {
   private readonly mailbox = new Mailbox<E | Connection>(() => this.emptied())
   private close: (() => void) | null = null
@@ -98,10 +98,10 @@ abstract class Watch<E> implements AsyncIterableIterator<E, undefined> {
 
   protected put(event: E, weight = 0): void {
     this.mailbox.put(event, weight)
-    if (this.mailbox.weight > WAITING_CHARACTERS) this.rest()
+    if (this.mailbox.weight > MOST_WAITING_CHARACTERS) this.rest()
   }
 
-  /** Tells how the watch stands, if that is new. */
+  /** Reports the state of the watch, if it has changed. */
   protected tell(state: Connection['state'], { behind = 0, reason = null }: { behind?: number; reason?: string | null } = {}): void {
     if (this.over || (this.resting && state === 'live')) return
     if (this.connection.state === state && this.connection.reason === reason) return
@@ -123,7 +123,7 @@ abstract class Watch<E> implements AsyncIterableIterator<E, undefined> {
     this.mailbox.fail(new ProblemError(problem))
   }
 
-  /** Connect anew: the subscription has ended though it should not have. */
+  /** Connect again after the subscription has ended unexpectedly. */
   protected again(reason: string): void {
     if (this.over) return
     this.close?.()
@@ -131,7 +131,7 @@ abstract class Watch<E> implements AsyncIterableIterator<E, undefined> {
     this.tell('lost', { reason })
     const pause = Math.min(FIRST_PAUSE_MS * 2 ** this.failures, LONGEST_PAUSE_MS)
     this.failures += 1
-    // Not all at the same moment when a server comes back.
+    // A random part, so that not all clients reconnect at the same moment when a server comes back.
     this.timer = setTimeout(() => this.connect(), pause * (0.5 + Math.random() / 2))
   }
 
@@ -160,7 +160,7 @@ abstract class Watch<E> implements AsyncIterableIterator<E, undefined> {
     })
   }
 
-  /** The reader is slow: what it has not taken yet is enough. The server keeps the rest. */
+  /** Stop receiving, because the reader is slow. The server keeps the rest. */
   private rest(): void {
     if (this.over || this.resting) return
     this.resting = true
@@ -190,10 +190,10 @@ abstract class Watch<E> implements AsyncIterableIterator<E, undefined> {
   }
 }
 
-/** One job: every line after `afterSeq` once and in order, and all else that happens to it, up to its end. */
+/** One job: every line after `afterSeq` once and in order, and every other event, up to its end. */
 export class JobWatch extends Watch<WatchEvent> {
   private seen: number
-  /** The last line that was there when the link was made. */
+  /** The number of the last line that existed when the link was opened. */
   private there = 0
   private status: Job['status'] | null = null
 
@@ -236,17 +236,20 @@ export class JobWatch extends Watch<WatchEvent> {
     this.skipTo(first_seq)
     const fresh = known > 0 ? { ...payload, first_seq: this.seen + 1, lines: lines.slice(known) } : payload
     this.seen = first_seq + lines.length - 1
-    this.put({ type: 'log', ...fresh }, fresh.lines.reduce((sum, line) => sum + line.length + LINE_COSTS, 0))
+    this.put(
+      { type: 'log', ...fresh },
+      fresh.lines.reduce((sum, line) => sum + line.length + LINE_COSTS, 0),
+    )
     if (this.state === 'catching-up' && this.seen >= this.there) this.tell('live')
   }
 
-  /** The server leaves lines out only where its cap removed them. */
+  /** The server omits lines only where its log cap has dropped them. */
   private skipTo(first_seq: number): void {
     if (first_seq > this.seen + 1) this.put({ type: 'gap', first_seq: this.seen + 1, last_seq: first_seq - 1 })
   }
 
   private change(payload: Payloads['status_event']): void {
-    // What happened while the subscription was made is in the snapshot, and may be told once more.
+    // A change during the subscription is in the snapshot already, and may be reported once more.
     if (payload.status === this.status || isFinal(this.status)) return
     this.status = payload.status
     this.put({ type: 'status', ...payload })
@@ -265,7 +268,7 @@ export class JobWatch extends Watch<WatchEvent> {
   }
 }
 
-/** All jobs: every change of a status from each connection on, and progress. What changed while it was lost is not told: read the list at `live`. */
+/** All jobs: every change of a status, and progress, while connected. Changes during a lost connection are not reported: read the list at `live`. */
 export class JobsWatch extends Watch<JobsEvent> {
   constructor(server: Server, { signal }: Pick<WatchOptions, 'signal'>) {
     super(server, signal)

@@ -1,18 +1,13 @@
-// The console for events: what a person does on the left, the contract on the right.
-import { lazy, Suspense, useEffect, useId, useState, useSyncExternalStore, type FormEvent, type ReactNode } from 'react'
+// The console for events: the live events on the left, the contract on the right.
+import { type FormEvent, lazy, type ReactNode, Suspense, useEffect, useId, useState, useSyncExternalStore } from 'react'
 import { Header } from '../shared/Header'
 import { storedToken, storeToken } from '../shared/session'
 import type { Connection, State, View, Wanted } from './connection'
-import { Record } from './Record'
-import type { JsonObject } from './schemas'
+import type { Contracts, JsonObject } from './contracts'
+import { EventRecord } from './EventRecord'
 
-const ContractDocument = lazy(() => import('./ContractDocument'))
+const ContractDocument = lazy(() => import('./contract/ContractDocument'))
 const JOB_ID = '[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}'
-
-export interface Contracts {
-  readonly asyncapi: JsonObject
-  readonly openapi: JsonObject
-}
 
 export function App({ connection, contracts }: { connection: Connection; contracts: Contracts }) {
   const view = useSyncExternalStore(connection.subscribeToView, connection.getView)
@@ -20,23 +15,23 @@ export function App({ connection, contracts }: { connection: Connection; contrac
     <>
       <Header here="Events" root="../../" />
       <main className="split">
-      <section className="console" aria-labelledby="console-title">
-        <h1 id="console-title">Live events</h1>
-        <ConnectionPanel connection={connection} state={view.state} />
-        <Subscriptions connection={connection} view={view} />
-        <Record connection={connection} view={view} names={namesOf(contracts.asyncapi)} />
-      </section>
-      <section className="contract" aria-label="Contract of the events">
-        <Suspense fallback={<p className="muted">The contract is being loaded…</p>}>
-          <ContractDocument {...contracts} />
-        </Suspense>
-      </section>
+        <section className="console" aria-labelledby="console-title">
+          <h1 id="console-title">Live events</h1>
+          <ConnectionPanel connection={connection} state={view.state} />
+          <Subscriptions connection={connection} view={view} />
+          <EventRecord connection={connection} view={view} names={namesOf(contracts.asyncapi)} />
+        </section>
+        <section className="contract" aria-label="Events contract">
+          <Suspense fallback={<p className="muted">Loading the contract …</p>}>
+            <ContractDocument contracts={contracts} />
+          </Suspense>
+        </section>
       </main>
     </>
   )
 }
 
-/** Every message of the contract in its order, and what happens to the connection itself. */
+/** The names of all messages, in the order of the contract. */
 function namesOf(asyncapi: JsonObject): string[] {
   const { messages } = asyncapi.components as { messages: { [key: string]: { name: string } } }
   return Object.values(messages).map(({ name }) => name)
@@ -69,7 +64,7 @@ function ConnectionPanel({ connection, state }: { connection: Connection; state:
     <form className="connection" onSubmit={connect}>
       <div className="row">
         <p className={`state ${state.kind}`} role="status">
-          {told(state)}
+          {stateText(state)}
         </p>
         <span className="actions">
           {!idle && (
@@ -102,7 +97,9 @@ function ConnectionPanel({ connection, state }: { connection: Connection; state:
                 />
               )}
             </Field>
-            <button className="button primary">Connect</button>
+            <button type="submit" className="button primary">
+              Connect
+            </button>
           </div>
           <p id={hint} className="muted">
             A token with the scope <code>jobs:read</code>; <code>runcast token</code> prints one. It is kept until this tab is closed.
@@ -113,16 +110,16 @@ function ConnectionPanel({ connection, state }: { connection: Connection; state:
   )
 }
 
-function told(state: State): string {
+function stateText(state: State): string {
   switch (state.kind) {
     case 'off':
       return state.detail ?? 'Not connected'
     case 'connecting':
-      return 'Connecting…'
+      return 'Connecting …'
     case 'on':
       return `Connected by ${state.transport === 'websocket' ? 'WebSocket' : 'long-polling'}`
     case 'lost':
-      return state.attempts > 1 ? `Connection lost; trying again, ${state.attempts} times so far` : 'Connection lost; trying again'
+      return state.attempts > 1 ? `Connection lost. Reconnecting, attempt ${state.attempts}` : 'Connection lost. Reconnecting'
     case 'refused':
       return `Refused: ${state.detail}`
   }
@@ -145,7 +142,19 @@ function Subscriptions({ connection, view }: { connection: Connection; view: Vie
       <form className="row" onSubmit={watchJob}>
         <Field label="Job" className="wide">
           {attributes => (
-            <input {...attributes} className="field mono" list={list} required pattern={JOB_ID} title="the id of a job" placeholder="id" spellCheck={false} autoComplete="off" value={jobId} onChange={event => setJobId(event.target.value)} />
+            <input
+              {...attributes}
+              className="field mono"
+              list={list}
+              required
+              pattern={JOB_ID}
+              title="The id of a job"
+              placeholder="id"
+              spellCheck={false}
+              autoComplete="off"
+              value={jobId}
+              onChange={event => setJobId(event.target.value)}
+            />
           )}
         </Field>
         <datalist id={list}>
@@ -156,10 +165,21 @@ function Subscriptions({ connection, view }: { connection: Connection; view: Vie
           ))}
         </datalist>
         <Field label="After line">
-          {attributes => <input {...attributes} className="field" type="number" min={0} step={1} required value={afterSeq} onChange={event => setAfterSeq(event.target.value)} />}
+          {attributes => (
+            <input
+              {...attributes}
+              className="field"
+              type="number"
+              min={0}
+              step={1}
+              required
+              value={afterSeq}
+              onChange={event => setAfterSeq(event.target.value)}
+            />
+          )}
         </Field>
         <span className="actions">
-          <button className="button primary" disabled={!connected}>
+          <button type="submit" className="button primary" disabled={!connected}>
             Subscribe
           </button>
           <button type="button" className="button" disabled={!connected} onClick={() => void connection.subscribe({ all: true })}>
@@ -172,9 +192,15 @@ function Subscriptions({ connection, view }: { connection: Connection; view: Vie
           {[...view.subscriptions].map(([key, wanted]) => (
             <li key={key} className={wanted.state}>
               <span>
-                {'all' in wanted ? 'all jobs' : <code>{wanted.job_id}</code>} <span className="muted">{standing(wanted, connected)}</span>
+                {'all' in wanted ? 'all jobs' : <code>{wanted.job_id}</code>}{' '}
+                <span className="muted">{subscriptionText(wanted, connected)}</span>
               </span>
-              <button type="button" className="remove" aria-label={`${wanted.state === 'over' ? 'Remove' : 'Unsubscribe from'} ${key === 'all' ? 'all jobs' : key}`} onClick={() => void connection.unsubscribe(key)}>
+              <button
+                type="button"
+                className="remove"
+                aria-label={`${wanted.state === 'ended' ? 'Remove' : 'Unsubscribe from'} ${key === 'all' ? 'all jobs' : key}`}
+                onClick={() => void connection.unsubscribe(key)}
+              >
                 ×
               </button>
             </li>
@@ -185,11 +211,11 @@ function Subscriptions({ connection, view }: { connection: Connection; view: Vie
   )
 }
 
-function standing(wanted: Wanted, connected: boolean): string {
+function subscriptionText(wanted: Wanted, connected: boolean): string {
   const lines = 'all' in wanted ? '' : `, line ${wanted.after_seq}`
-  if (wanted.state === 'over') return `over${lines}`
+  if (wanted.state === 'ended') return `ended${lines}`
   if (wanted.state === 'on') return `subscribed${lines}`
-  return connected ? 'subscribing…' : `subscribes again when connected${'all' in wanted ? '' : `, after line ${wanted.after_seq}`}`
+  return connected ? 'subscribing …' : `subscribes again when connected${'all' in wanted ? '' : `, after line ${wanted.after_seq}`}`
 }
 
 interface RecentJob {
@@ -197,7 +223,7 @@ interface RecentJob {
   readonly about: string
 }
 
-/** The newest jobs, to choose from; looked up anew for each connection. Without them, an id can still be typed. */
+/** The newest jobs, as suggestions; read again for each connection. Without them, an id can still be typed. */
 function useRecentJobs(connected: boolean): readonly RecentJob[] {
   const [jobs, setJobs] = useState<readonly RecentJob[]>([])
   useEffect(() => {
@@ -206,7 +232,9 @@ function useRecentJobs(connected: boolean): readonly RecentJob[] {
     const given = new AbortController()
     fetch('../jobs?limit=20', { headers: { Authorization: `Bearer ${token}` }, signal: given.signal })
       .then(answer => (answer.ok ? answer.json() : { jobs: [] }))
-      .then(({ jobs }: { jobs: { id: string; type: string; status: string }[] }) => setJobs(jobs.map(({ id, type, status }) => ({ id, about: `${type}, ${status}` }))))
+      .then(({ jobs }: { jobs: { id: string; type: string; status: string }[] }) =>
+        setJobs(jobs.map(({ id, type, status }) => ({ id, about: `${type}, ${status}` }))),
+      )
       .catch(() => undefined)
     return () => given.abort()
   }, [connected])
@@ -221,7 +249,7 @@ interface FieldAttributes {
 interface FieldProperties {
   readonly label: string
   readonly className?: string
-  /** The id of what says more. */
+  /** The id of the element that explains the field. */
   readonly described?: string
   readonly children: (attributes: FieldAttributes) => ReactNode
 }

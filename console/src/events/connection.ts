@@ -1,9 +1,10 @@
-// One connection to the server, as a person drives it, and a record of all that went over it. Knows no page.
+// One connection to the server, controlled by the user, and a record of all events that went over it. Knows no page.
 //
-// It follows the contract to the letter: it subscribes again after every `connect`, from the last line that came, and sends nothing while it is not
-// connected. Every message, in either direction, is held against its schema before it is recorded.
+// It follows the contract: it subscribes again after every `connect`, after the last line that came, and sends nothing while it is not connected.
+// Every message, in either direction, is checked against its schema before it is recorded.
 import { io, type Socket } from 'socket.io-client'
-import type { Fault, Json, JsonObject, Schemas } from './schemas'
+import type { Json, JsonObject } from './contracts'
+import type { Schemas, Violation } from './schemas'
 
 export type State =
   | { readonly kind: 'off'; readonly detail?: string }
@@ -22,22 +23,22 @@ export interface Entry {
   /** The message's name in the contract; for `own`, what happened. */
   readonly name: string
   readonly payload: Json | undefined
-  readonly faults: readonly Fault[]
+  readonly violations: readonly Violation[]
 }
 
 export type Subscription = { readonly all: true } | { readonly job_id: string; readonly after_seq: number }
-export type Wanted = Subscription & { readonly state: 'asked' | 'on' | 'over' }
+export type Wanted = Subscription & { readonly state: 'asked' | 'on' | 'ended' }
 
 export interface View {
   readonly state: State
   readonly subscriptions: ReadonlyMap<string, Wanted>
   readonly entries: readonly Entry[]
-  /** Entries that were recorded and are not kept any more. */
+  /** How many entries were recorded and are not kept any more. */
   readonly dropped: number
   /** How many of each name there were, kept or not. */
   readonly counts: ReadonlyMap<string, number>
   readonly invalid: number
-  /** How many wait until the person goes on. */
+  /** How many entries wait until the user resumes. */
   readonly held: number
   readonly paused: boolean
 }
@@ -70,7 +71,7 @@ export class Connection {
     private readonly path: string,
     private readonly schemas: Schemas,
   ) {
-    this.view = this.looked()
+    this.view = this.makeView()
   }
 
   // What the page sees
@@ -82,14 +83,14 @@ export class Connection {
 
   readonly getView = (): View => this.view
 
-  // What a person does
+  // What the user does
 
   connect(token: string): void {
     this.close()
     const auth = { token }
-    this.record('out', 'connect', { token: NOT_SHOWN }, this.schemas.faults('connect', auth))
+    this.record('out', 'connect', { token: NOT_SHOWN }, this.schemas.violations('connect', auth))
     this.become({ kind: 'connecting' })
-    // Without the usual change of transports, which a refusal would catch in its middle.
+    // WebSocket first: with the usual upgrade from long-polling, a refusal could arrive in the middle of the upgrade.
     const transports = ['websocket', 'polling']
     const options = { transports, tryAllTransports: true, forceNew: true, reconnectionDelay: 500, reconnectionDelayMax: 5000 }
     const socket = io(this.url, { path: this.path, auth, ...options })
@@ -114,15 +115,16 @@ export class Connection {
     this.want(key, { ...subscription, state: 'asked' })
     const answer = await this.ask('subscribe', subscription)
     if (answer === undefined) return // lost before the answer; asked again after the next `connect`
-    if (this.subscriptions.get(key)?.state !== 'asked') return
-    if ((answer as JsonObject).ok === true) this.want(key, { ...this.subscriptions.get(key)!, state: 'on' })
+    const wanted = this.subscriptions.get(key)
+    if (wanted?.state !== 'asked') return
+    if ((answer as JsonObject).ok === true) this.want(key, { ...wanted, state: 'on' })
     else this.want(key, undefined)
   }
 
   async unsubscribe(key: string): Promise<void> {
     const wanted = this.subscriptions.get(key)
     this.want(key, undefined)
-    if (!wanted || wanted.state === 'over' || !this.socket?.connected) return
+    if (!wanted || wanted.state === 'ended' || !this.socket?.connected) return
     await this.ask('unsubscribe', 'all' in wanted ? { all: true } : { job_id: wanted.job_id })
   }
 
@@ -149,13 +151,13 @@ export class Connection {
   // What the connection does
 
   private connected(socket: Socket): void {
-    // Events that were still on their way when the last connection ended are told just before `connect`, and may have ended this one, too.
+    // Events of the last connection may be delivered just before `connect`, and may have closed this connection, too.
     if (!socket.connected) return
     this.record('own', 'connected', undefined, [])
     this.become({ kind: 'on', transport: socket.io.engine.transport.name })
     for (const wanted of [...this.subscriptions.values()]) {
       const { state, ...subscription } = wanted
-      if (state !== 'over') void this.subscribe(subscription)
+      if (state !== 'ended') void this.subscribe(subscription)
     }
   }
 
@@ -163,7 +165,7 @@ export class Connection {
     if (this.socket !== socket) return
     this.record('own', 'disconnected', reason, [])
     this.forgetSubscribed()
-    // The library tries again by itself, unless the server has said goodbye.
+    // The library tries again by itself, unless the server closed the connection.
     if (socket.active) this.become({ kind: 'lost', attempts: 0 })
     else this.become({ kind: 'off', detail: 'The server closed the connection.' })
   }
@@ -171,11 +173,11 @@ export class Connection {
   private notConnected(socket: Socket, error: Error & { data?: Json }): void {
     if (this.socket !== socket) return
     if (error.data === undefined) {
-      if (this.state.kind === 'connecting') this.become({ kind: 'lost', attempts: 0 }) // the network's fault; the library tries again
+      if (this.state.kind === 'connecting') this.become({ kind: 'lost', attempts: 0 }) // the network has failed; the library tries again
       return
     }
     const payload = { message: error.message, data: error.data }
-    this.record('in', 'connect_error', payload, this.schemas.faults('connect_error', payload))
+    this.record('in', 'connect_error', payload, this.schemas.violations('connect_error', payload))
     this.close()
     this.become({ kind: 'refused', detail: error.message })
   }
@@ -183,12 +185,12 @@ export class Connection {
   private received(name: string, payloads: Json[]): void {
     const [payload] = payloads
     const more = payloads.length > 1 ? [{ pointer: '#', detail: 'The event carries more than one payload.' }] : []
-    this.record('in', name, payload, [...this.schemas.faults(name, payload), ...more])
+    this.record('in', name, payload, [...this.schemas.violations(name, payload), ...more])
     const { job_id: jobId, first_seq: first, lines } = (payload ?? {}) as { job_id?: string; first_seq?: number; lines?: string[] }
     const wanted = jobId === undefined ? undefined : this.subscriptions.get(jobId)
     if (!wanted || 'all' in wanted) return
     if (name === 'log' && typeof first === 'number' && lines) this.want(wanted.job_id, { ...wanted, after_seq: first + lines.length - 1 })
-    if (name === 'complete' || (name === 'error' && isGone(payload))) this.want(wanted.job_id, { ...wanted, state: 'over' })
+    if (name === 'complete' || (name === 'error' && isGone(payload))) this.want(wanted.job_id, { ...wanted, state: 'ended' })
   }
 
   /** The server forgets what a connection that ended was subscribed to. */
@@ -199,11 +201,11 @@ export class Connection {
   private async ask(name: string, payload: Json): Promise<Json | undefined> {
     const socket = this.socket
     if (!socket?.connected) return undefined
-    this.record('out', name, payload, this.schemas.faults(name, payload))
+    this.record('out', name, payload, this.schemas.violations(name, payload))
     const answer = (await socket.emitWithAck(name, payload).catch(() => undefined)) as Json | undefined
     if (answer === undefined) return undefined
     const ack = `${name}_ack`
-    this.record('in', ack, answer, this.schemas.faults(ack, answer))
+    this.record('in', ack, answer, this.schemas.violations(ack, answer))
     return answer
   }
 
@@ -225,10 +227,10 @@ export class Connection {
     this.changed()
   }
 
-  private record(direction: Direction, name: string, payload: Json | undefined, faults: readonly Fault[]): void {
-    const entry = { number: ++this.number, at: new Date(), direction, name, payload, faults }
+  private record(direction: Direction, name: string, payload: Json | undefined, violations: readonly Violation[]): void {
+    const entry = { number: ++this.number, at: new Date(), direction, name, payload, violations }
     this.counts.set(name, (this.counts.get(name) ?? 0) + 1)
-    if (faults.length) this.invalid += 1
+    if (violations.length) this.invalid += 1
     if (this.paused) this.hold(entry)
     else this.keep(entry)
     this.changed()
@@ -247,13 +249,17 @@ export class Connection {
     this.entries.push(entry)
     this.sizes.push(size)
     this.size += size
-    let gone = 0
-    while (this.entries.length - gone > MOST_ENTRIES || (this.size > MOST_SIZE && this.entries.length - gone > 1)) this.size -= this.sizes[gone++]!
-    if (gone) {
-      this.entries.splice(0, gone)
-      this.sizes.splice(0, gone)
-      this.dropped += gone
+    let dropped = 0
+    for (const oldest of this.sizes) {
+      const left = this.entries.length - dropped
+      if (left <= MOST_ENTRIES && (this.size <= MOST_SIZE || left === 1)) break
+      this.size -= oldest
+      dropped += 1
     }
+    if (dropped === 0) return
+    this.entries.splice(0, dropped)
+    this.sizes.splice(0, dropped)
+    this.dropped += dropped
   }
 
   private become(state: State): void {
@@ -261,30 +267,39 @@ export class Connection {
     this.changed()
   }
 
-  /** Tells the page, once for all that happens before its next frame. */
+  /** Notifies the page, once for all changes before its next frame. */
   private changed(): void {
     if (this.due) return
     this.due = true
     queueFrame(() => {
       this.due = false
-      this.view = this.looked()
+      this.view = this.makeView()
       for (const listener of this.listeners) listener()
     })
   }
 
-  private looked(): View {
+  private makeView(): View {
     const { state, subscriptions, dropped, invalid, paused } = this
-    return { state, subscriptions, dropped, invalid, paused, entries: [...this.entries], counts: new Map(this.counts), held: this.waiting.length }
+    return {
+      state,
+      subscriptions,
+      dropped,
+      invalid,
+      paused,
+      entries: [...this.entries],
+      counts: new Map(this.counts),
+      held: this.waiting.length,
+    }
   }
 }
 
 export const keyOf = (subscription: Subscription): string => ('all' in subscription ? ALL : subscription.job_id)
 
-/** A deleted job ends its subscription with this. */
+/** Whether an error event says that the job was deleted, which ends the subscription. */
 const isGone = (payload: Json | undefined): boolean =>
   (payload as { problem?: { type?: string } } | undefined)?.problem?.type === 'urn:runcast:problem:job-not-found'
 
-/** A frame, or a little later in a tab that is not seen, which gets none. */
+/** In the next frame, or after a pause in a hidden tab, which gets no frames. */
 function queueFrame(task: () => void): void {
   if (document.hidden) setTimeout(task, 100)
   else requestAnimationFrame(task)

@@ -1,18 +1,19 @@
 import { createRoot } from 'react-dom/client'
-import { App, type Contracts } from './App'
-import { Connection } from './connection'
-import { Schemas, type JsonObject } from './schemas'
 import { applyTheme } from '../shared/theme'
+import { App } from './App'
+import { Connection } from './connection'
+import type { Contracts, JsonObject } from './contracts'
+import { Schemas } from './schemas'
 import '../shared/base.css'
 import './events.css'
 
 applyTheme()
 
-const root = createRoot(document.getElementById('root')!)
+const root = createRoot(document.getElementById('root') as HTMLElement)
 
 async function load(address: string): Promise<JsonObject> {
   const answer = await fetch(address)
-  if (!answer.ok) throw new Error(`${address} is answered with ${answer.status}.`)
+  if (!answer.ok) throw new Error(`The server answered ${answer.status} for ${address}.`)
   return (await answer.json()) as JsonObject
 }
 
@@ -27,7 +28,11 @@ try {
     <main className="failed" role="alert">
       <h1>The contract could not be loaded</h1>
       <p>{error instanceof Error ? error.message : String(error)}</p>
-      <p><a href="">Try again</a></p>
+      <p>
+        <button type="button" className="button" onClick={() => location.reload()}>
+          Try again
+        </button>
+      </p>
     </main>,
   )
 }

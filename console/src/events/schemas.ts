@@ -1,25 +1,23 @@
-// What the contracts allow, for every message: held against each event that arrives. The contracts are those that this very server publishes.
+// What the contracts allow, for every message: each event is checked against it. The contracts are those that this server publishes.
 //
-// Interpreted, not compiled to code: the policy of the page allows no code that is made from text.
+// The schemas are interpreted, not compiled: the Content-Security-Policy of the page forbids code that is made from text.
 import { type OutputUnit, type Schema, Validator } from '@cfworker/json-schema'
+import { type Json, type JsonObject, objectAt } from './contracts.ts'
 
-export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json }
-export type JsonObject = { readonly [key: string]: Json }
-
-export interface Fault {
+export interface Violation {
   /** A JSON Pointer to what is wrong, `#` for all of it. */
   readonly pointer: string
   readonly detail: string
 }
 
-/** Errors that only say that one within them was found. */
+/** Keywords whose errors only say that there is an error within. */
 const WRAPPERS = new Set(['$ref', 'allOf', 'anyOf', 'oneOf', 'properties', 'items', 'additionalProperties', 'prefixItems'])
-const MOST_FAULTS = 8
+const MOST_VIOLATIONS = 8
 
 export class Schemas {
   private readonly validators = new Map<string, Validator | null>()
 
-  /** Raises an Error when the contracts are not what this page was made for. */
+  /** Throws an Error when the contracts lack something that this page needs. */
   constructor(asyncapi: JsonObject, openapi: JsonObject) {
     const shared = jsonSchema(objectAt(openapi, 'components', 'schemas'))
     for (const message of Object.values(objectAt(asyncapi, 'components', 'messages'))) {
@@ -29,29 +27,23 @@ export class Schemas {
     }
   }
 
-  /** What is wrong with a payload; nothing when the contract allows it. */
-  faults(message: string, payload: Json | undefined): Fault[] {
+  /** Where a payload breaks the contract; empty when the contract allows it. */
+  violations(message: string, payload: Json | undefined): Violation[] {
     const validator = this.validators.get(message)
     if (validator === undefined) return [{ pointer: '#', detail: `The contract has no message ${message}.` }]
     if (validator === null) return payload === undefined ? [] : [{ pointer: '#', detail: 'This message carries no payload.' }]
     if (payload === undefined) return [{ pointer: '#', detail: 'The payload is missing.' }]
     const { valid, errors } = validator.validate(payload)
-    return valid ? [] : told(errors)
+    return valid ? [] : violationsOf(errors)
   }
 }
 
-function told(errors: readonly OutputUnit[]): Fault[] {
+function violationsOf(errors: readonly OutputUnit[]): Violation[] {
   const innermost = errors.filter(({ keyword }) => !WRAPPERS.has(keyword))
-  return (innermost.length ? innermost : errors)
-    .slice(0, MOST_FAULTS)
-    .map(({ keyword, instanceLocation, error }) => ({ pointer: instanceLocation, detail: keyword === 'false' ? 'This is not in the contract.' : error }))
-}
-
-export function objectAt(root: JsonObject, ...steps: string[]): JsonObject {
-  let node: Json | undefined = root
-  for (const step of steps) node = (node as JsonObject | undefined)?.[step]
-  if (node === null || typeof node !== 'object' || Array.isArray(node)) throw new Error(`The contract has no ${steps.join('/')}.`)
-  return node as JsonObject
+  return (innermost.length ? innermost : errors).slice(0, MOST_VIOLATIONS).map(({ keyword, instanceLocation, error }) => ({
+    pointer: instanceLocation,
+    detail: keyword === 'false' ? 'The contract has no such field.' : error,
+  }))
 }
 
 /** OpenAPI 3.0 schemas as JSON Schema: `nullable` becomes a type, and a reference into the shared schemas, from either document, one into `$defs`. */

@@ -1,4 +1,4 @@
-/** What happened to a job and when: as a picture to scale, and in words. */
+/** What happened to a job and when: as a chart to scale, and in words. */
 import type { Job, JobEvent, Status } from '../api'
 import { duration, isActive, moment, useNow } from '../format'
 
@@ -9,7 +9,7 @@ export interface Phase {
   to: number
 }
 
-/** The times in which the job waited and ran, oldest first. */
+/** When the job waited and when it ran, oldest first. */
 export function phasesOf(events: JobEvent[], end: number): Phase[] {
   return events.flatMap(({ status, at, attempt }, index) => {
     if (status !== 'pending' && status !== 'running') return []
@@ -21,16 +21,17 @@ export function phasesOf(events: JobEvent[], end: number): Phase[] {
 
 export function History({ job, events }: { job: Job; events: JobEvent[] }) {
   const now = useNow(isActive(job))
-  // The last change is noted when all of the job is over, a moment after its command has ended.
+  // The last change is recorded after the job has ended, a moment after its command.
   const end = Math.max(job.ended_at ? Date.parse(job.ended_at) : now, ...events.map(({ at }) => Date.parse(at)))
   const phases = phasesOf(events, end)
   const start = phases[0]?.from ?? Date.parse(job.created_at)
   return (
     <section className="card history" aria-labelledby="history">
       <h2 id="history">History</h2>
-      <Picture job={job} phases={phases} start={start} end={end} />
+      <Chart job={job} phases={phases} start={start} end={end} />
       <ol>
         {events.map((event, index) => (
+          // biome-ignore lint/suspicious/noArrayIndexKey: events are only added at the end
           <li key={index} data-status={event.status}>
             <span className="history-dot" aria-hidden="true" />
             <span>
@@ -53,15 +54,15 @@ export function History({ job, events }: { job: Job; events: JobEvent[] }) {
 const HEIGHT = 54
 const WIDTH = 300
 
-/** One bar from submission to end, to scale; a phase too short to be seen is drawn as wide as a line. */
-function Picture({ job, phases, start, end }: { job: Job; phases: Phase[]; start: number; end: number }) {
+/** One bar from submission to end, to scale. A phase that is too short to be seen is drawn as a line. */
+function Chart({ job, phases, start, end }: { job: Job; phases: Phase[]; start: number; end: number }) {
   const total = Math.max(1, end - start)
   const x = (time: number) => ((time - start) / total) * WIDTH
   const waited = sum(phases.filter(({ status }) => status === 'pending'))
   const ran = sum(phases.filter(({ status }) => status === 'running'))
   const marks = [
     [job.ready_at, 'ready'],
-    [job.cancel_requested_at, 'cancel asked'],
+    [job.cancel_requested_at, 'cancel requested'],
   ] as const
   return (
     <figure className="timing">
@@ -69,6 +70,7 @@ function Picture({ job, phases, start, end }: { job: Job; phases: Phase[]; start
         <rect className="track" x="0" y="18" width={WIDTH} height="16" rx="4" />
         {phases.map((phase, index) => (
           <rect
+            // biome-ignore lint/suspicious/noArrayIndexKey: phases are only added at the end
             key={index}
             className="phase"
             data-status={phase.status === 'running' && index === phases.length - 1 ? job.status : phase.status}

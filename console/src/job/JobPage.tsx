@@ -1,6 +1,6 @@
-/** One job: how it is, what it was told, what happened to it, and its log. */
+/** One job: its status, its parameters, its history and its log. */
 import { useState } from 'react'
-import { answer, sayable, useApi, useCall, type Job } from '../api'
+import { answer, errorText, type Job, useApi, useCall } from '../api'
 import { ago, detailOf, duration, isActive, isUp, moment, ranFor, reasonOf, titleOf, useNow, waitingOf } from '../format'
 import { LogView } from '../log/LogView'
 import { go, toJob, toJobs } from '../route'
@@ -69,8 +69,8 @@ function Head({ job, onJob }: { job: Job; onJob(job: Job): void }) {
         </span>
         <span className="muted">
           {job.status === 'pending' ? `${waitingOf(job)} · submitted ${ago(job.created_at, now)}` : null}
-          {isUp(job) ? 'up and ready · ' : null}
-          {job.status === 'running' && job.cancel_requested_at ? 'is being cancelled · ' : null}
+          {isUp(job) ? 'ready · ' : null}
+          {job.status === 'running' && job.cancel_requested_at ? 'cancelling · ' : null}
           {reasonOf(job)}
           {reasonOf(job) && ran !== null ? ' · ' : ''}
           {ran === null ? '' : duration(ran)}
@@ -120,7 +120,7 @@ function Actions({ job, onJob }: { job: Job; onJob(job: Job): void }) {
   }
   const act = (what: Asked) => {
     setProblem(null)
-    acts[what]().catch(error => setProblem(sayable(error)))
+    acts[what]().catch(error => setProblem(errorText(error)))
   }
   const asking = asked && QUESTIONS[asked]
   return (
@@ -143,7 +143,14 @@ function Actions({ job, onJob }: { job: Job; onJob(job: Job): void }) {
         </p>
       )}
       {asking && (
-        <Confirm title={asking.title} action={asking.action} danger={asking.danger} onConfirm={() => act(asked)} onClose={() => setAsked(null)}>
+        <Confirm
+          title={asking.title}
+          action={asking.action}
+          dismiss={asking.dismiss}
+          danger={asking.danger}
+          onConfirm={() => act(asked)}
+          onClose={() => setAsked(null)}
+        >
           <p className="muted">{asking.text(job)}</p>
         </Confirm>
       )}
@@ -151,29 +158,33 @@ function Actions({ job, onJob }: { job: Job; onJob(job: Job): void }) {
   )
 }
 
-const QUESTIONS: Record<Asked, { title: string; action: string; danger: boolean; text(job: Job): string }> = {
+const QUESTIONS: Record<Asked, { title: string; action: string; dismiss: string; danger: boolean; text(job: Job): string }> = {
   cancel: {
     title: 'Cancel this job?',
     action: 'Cancel the job',
+    dismiss: 'Keep the job',
     danger: true,
-    text: () => 'It is asked to stop, and killed with everything that it started if it does not stop in time.',
+    text: () => 'The job is asked to stop. If it does not stop in time, it is killed with all processes that it started.',
   },
   force: {
     title: 'Kill this job now?',
     action: 'Kill the job',
+    dismiss: 'Keep the job',
     danger: true,
-    text: () => 'It was asked to stop already. It gets no more time.',
+    text: () => 'The job was asked to stop before. It is killed now, with all processes that it started.',
   },
   retry: {
     title: 'Run this job again?',
     action: 'Run again',
+    dismiss: 'Do not retry',
     danger: false,
-    text: () => 'A new job is submitted from the same input; this one stays as it is.',
+    text: () => 'A new job is submitted with the same input. This one stays as it is.',
   },
   delete: {
     title: 'Delete this job and its log?',
     action: 'Delete',
+    dismiss: 'Keep the job',
     danger: true,
-    text: job => (isActive(job) ? 'It still runs, so it is cancelled first. Neither job nor log can be had back.' : 'Neither can be had back.'),
+    text: job => (isActive(job) ? 'The job is still active, so it is cancelled first. This cannot be undone.' : 'This cannot be undone.'),
   },
 }

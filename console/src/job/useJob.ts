@@ -1,24 +1,24 @@
-/** One job as it is now, from the same watch that brings its log. */
+/** One job as it is now, from the same watch that delivers its log. */
 import type { Connection } from '@runcast/client'
 import { useEffect, useRef, useState } from 'react'
-import { answer, isUnauthenticated, sayable, useApi, type Job } from '../api'
+import { answer, errorText, isUnauthenticated, type Job, useApi } from '../api'
 import { count } from '../format'
 import type { Pane } from '../log/pane'
 
 export interface Watched {
   job: Job | null
   connection: Connection
-  /** Why nothing more will come. */
+  /** Why the watch has ended before the job. */
   problem: string | null
-  /** Grows with each change of the status. */
+  /** Incremented with each change of the status. */
   changes: number
 }
 
-const LOOK_AGAIN_MS = 1000
+const READ_AGAIN_MS = 1000
 const START: Connection = { type: 'connection', state: 'connecting', behind: 0, reason: null }
 
-/** Where the log is to be shown, once that is there. */
-class Place {
+/** The pane of the log, once it is on the page. */
+class PaneSlot {
   private found!: (pane: Pane) => void
   readonly pane = new Promise<Pane>(found => (this.found = found))
   readonly attach = (pane: Pane): void => this.found(pane)
@@ -26,7 +26,7 @@ class Place {
 
 export function useJob(id: string): Watched & { put(job: Job): void; onPane(pane: Pane): void } {
   const api = useApi()
-  const [place] = useState(() => new Place())
+  const [slot] = useState(() => new PaneSlot())
   const [watched, setWatched] = useState<Watched>({ job: null, connection: START, problem: null, changes: 0 })
   const change = useRef((make: (watched: Watched) => Partial<Watched>) => setWatched(watched => ({ ...watched, ...make(watched) })))
 
@@ -40,7 +40,7 @@ export function useJob(id: string): Watched & { put(job: Job): void; onPane(pane
     let again: ReturnType<typeof setTimeout> | undefined
     const watch = async () => {
       await read()
-      const pane = await place.pane // nothing is asked for before there is a place for it
+      const pane = await slot.pane // no lines are requested before there is a pane for them
       for await (const event of api.watchJob(id, { signal: leave.signal })) {
         switch (event.type) {
           case 'connection':
@@ -57,11 +57,11 @@ export function useJob(id: string): Watched & { put(job: Job): void; onPane(pane
             break
           case 'progress':
             set(({ job }) => ({ job: job && { ...job, progress: { percent: event.percent, message: event.message } } }))
-            // A result, or that it is ready, comes with progress; there is no event of its own for it.
+            // A result or readiness is announced by progress only: neither has an event of its own.
             again ??= setTimeout(() => {
               again = undefined
-              read().catch(() => {}) // what is wrong is told by the watch
-            }, LOOK_AGAIN_MS)
+              read().catch(() => {}) // the watch reports errors
+            }, READ_AGAIN_MS)
             break
           case 'status':
           case 'end':
@@ -72,19 +72,20 @@ export function useJob(id: string): Watched & { put(job: Job): void; onPane(pane
     }
     watch().catch(error => {
       if (leave.signal.aborted) return
-      if (isUnauthenticated(error)) api.signOut(sayable(error))
-      else set(() => ({ problem: sayable(error) }))
+      if (isUnauthenticated(error)) api.signOut(errorText(error))
+      else set(() => ({ problem: errorText(error) }))
     })
     return () => {
       leave.abort()
       clearTimeout(again)
     }
-  }, [api, id, place])
+  }, [api, id, slot])
 
-  return { ...watched, onPane: place.attach, put: job => change.current(({ changes }) => ({ job, changes: changes + 1 })) }
+  return { ...watched, onPane: slot.attach, put: job => change.current(({ changes }) => ({ job, changes: changes + 1 })) }
 }
 
 export function gapNote(first: number, last: number): string {
   const which = first === last ? `Line ${first}` : `Lines ${first} to ${last}`
-  return `${which} (${count(last - first + 1, 'line')}) are gone: the log grew over the server's limit, which keeps its beginning and its end.`
+  const verb = first === last ? 'was' : 'were'
+  return `${which} (${count(last - first + 1, 'line')}) ${verb} dropped: the log exceeded the server's limit, which keeps the beginning and the end.`
 }

@@ -5,7 +5,7 @@ import { toJob } from '../route'
 import { ProgressBar } from '../shared/ProgressBar'
 import { StatusMark } from '../shared/StatusMark'
 
-/** One job in the list; all of it leads to the job. */
+/** One job in the list. The whole row is a link to the job. */
 export const JobRow = memo(function JobRow({ job }: { job: Job }) {
   const now = useNow(isActive(job))
   const ran = ranFor(job, now)
@@ -30,7 +30,7 @@ export const JobRow = memo(function JobRow({ job }: { job: Job }) {
       </div>
       <div className="job-how">
         {isUp(job) ? (
-          <span className="muted">up and ready</span>
+          <span className="muted">ready</span>
         ) : job.status === 'running' ? (
           <>
             <ProgressBar progress={job.progress} label={`Progress of ${job.type} ${title}`} />

@@ -1,11 +1,11 @@
 /** All jobs, newest first, as they are now. */
 import { useState } from 'react'
-import { useApi, type JobType, type Status } from '../api'
+import { type JobType, type Status, useApi } from '../api'
 import { count } from '../format'
 import { go, toJobs, toNew } from '../route'
-import { Glance } from './Glance'
 import { JobRow } from './JobRow'
-import { useJobs, type Filters, type Jobs } from './useJobs'
+import { Overview } from './Overview'
+import { type Filters, type Jobs, useJobs } from './useJobs'
 
 const STATUSES: Status[] = ['running', 'pending', 'completed', 'failed', 'cancelled']
 const TYPES: JobType[] = ['build', 'launch', 'create', 'task']
@@ -32,7 +32,7 @@ export function JobsPage({ filters: given }: { filters: URLSearchParams }) {
           </a>
         )}
       </div>
-      <Glance version={list.changes} />
+      <Overview version={list.changes} />
       <FilterBar filters={filters} filtered={filtered} />
       {list.problem && (
         <p className="problem" role="alert">
@@ -50,8 +50,14 @@ function List({ list, filtered }: { list: Jobs; filtered: boolean }) {
   if (jobs.length === 0) {
     return (
       <div className="card empty">
-        <p>{filtered ? 'No job is like that.' : 'No jobs yet.'}</p>
-        <p className="muted">{filtered ? <a href={toJobs()}>Show all jobs</a> : 'Submit one here, from the command line or through the API; it shows up at once.'}</p>
+        <p>{filtered ? 'No jobs match the filters.' : 'No jobs yet.'}</p>
+        <p className="muted">
+          {filtered ? (
+            <a href={toJobs()}>Show all jobs</a>
+          ) : (
+            'Submit a job here, from the command line or through the API. It appears here at once.'
+          )}
+        </p>
       </div>
     )
   }
@@ -65,7 +71,7 @@ function List({ list, filtered }: { list: Jobs; filtered: boolean }) {
       <div className="list-end">
         <span className="muted" role="status">
           {count(jobs.length, 'job')}
-          {list.more ? ' of more' : ''}
+          {list.more ? ', more available' : ''}
         </span>
         {list.more && (
           <button type="button" className="button" disabled={list.loading} onClick={list.loadMore}>
@@ -77,14 +83,14 @@ function List({ list, filtered }: { list: Jobs; filtered: boolean }) {
   )
 }
 
-/** Whether what is shown is how it is now. */
+/** Whether the list is up to date. */
 export function Live({ state, reason }: Jobs['connection']) {
-  const words = { connecting: 'Connecting …', live: 'Live', lost: 'Connection lost' }
+  const texts = { connecting: 'Connecting …', live: 'Live', lost: 'Connection lost' }
   return (
     <span className="live" data-state={state} role="status" title={reason ?? undefined}>
       <span className="dot" aria-hidden="true" />
-      {words[state]}
-      {state === 'lost' && <span className="muted wide-only"> · trying again; what is shown may be old</span>}
+      {texts[state]}
+      {state === 'lost' && <span className="muted wide-only"> · reconnecting; this list may be out of date</span>}
     </span>
   )
 }
@@ -94,50 +100,68 @@ function FilterBar({ filters, filtered }: { filters: Filters; filtered: boolean 
   const toggle = (status: Status) =>
     set({ status: filters.status.includes(status) ? filters.status.filter(other => other !== status) : [...filters.status, status] })
   return (
-    <form className="filters" role="search" aria-label="Filter jobs" onSubmit={event => event.preventDefault()}>
-      <div className="choices" role="group" aria-label="Status">
-        {STATUSES.map(status => (
-          <button key={status} type="button" className="button small" aria-pressed={filters.status.includes(status)} onClick={() => toggle(status)}>
-            {status}
-          </button>
-        ))}
-      </div>
-      <select
-        className="field"
-        aria-label="Type"
-        value={filters.type[0] ?? ''}
-        onChange={event => set({ type: event.target.value ? [event.target.value as JobType] : [] })}
-      >
-        <option value="">All types</option>
-        {TYPES.map(type => (
-          <option key={type}>{type}</option>
-        ))}
-      </select>
-      <select className="field" aria-label="Submitted" value={filters.hours} onChange={event => set({ hours: Number(event.target.value) })}>
-        {PERIODS.map(([hours, name]) => (
-          <option key={hours} value={hours}>
-            {name}
-          </option>
-        ))}
-      </select>
-      <Words name="Project" pattern="[A-Za-z0-9_][A-Za-z0-9_.\-]*" value={filters.project} onWords={project => set({ project })} />
-      <Words name="Labels" pattern="([A-Za-z0-9][A-Za-z0-9_.:\/=\-]*[\s,]*)*" value={filters.label} onWords={label => set({ label })} />
-      {filtered && (
-        <a className="clear" href={toJobs()}>
-          Clear filters
-        </a>
-      )}
-    </form>
+    <search aria-label="Filter jobs">
+      <form className="filters" onSubmit={event => event.preventDefault()}>
+        <fieldset className="choices" aria-label="Status">
+          {STATUSES.map(status => (
+            <button
+              key={status}
+              type="button"
+              className="button small"
+              aria-pressed={filters.status.includes(status)}
+              onClick={() => toggle(status)}
+            >
+              {status}
+            </button>
+          ))}
+        </fieldset>
+        <select
+          className="field"
+          aria-label="Type"
+          value={filters.type[0] ?? ''}
+          onChange={event => set({ type: event.target.value ? [event.target.value as JobType] : [] })}
+        >
+          <option value="">All types</option>
+          {TYPES.map(type => (
+            <option key={type}>{type}</option>
+          ))}
+        </select>
+        <select
+          className="field"
+          aria-label="Submitted"
+          value={filters.hours}
+          onChange={event => set({ hours: Number(event.target.value) })}
+        >
+          {PERIODS.map(([hours, name]) => (
+            <option key={hours} value={hours}>
+              {name}
+            </option>
+          ))}
+        </select>
+        <TextFilter name="Project" pattern="[A-Za-z0-9_][A-Za-z0-9_.\-]*" value={filters.project} onText={project => set({ project })} />
+        <TextFilter
+          name="Labels"
+          pattern="([A-Za-z0-9][A-Za-z0-9_.:\/=\-]*[\s,]*)*"
+          value={filters.label}
+          onText={label => set({ label })}
+        />
+        {filtered && (
+          <a className="clear" href={toJobs()}>
+            Clear filters
+          </a>
+        )}
+      </form>
+    </search>
   )
 }
 
-/** A field that counts when it is left, or at Enter. */
-function Words({ name, pattern, value, onWords }: { name: string; pattern: string; value: string; onWords(words: string): void }) {
+/** A text field that applies its value when the focus leaves it, or at Enter. */
+function TextFilter({ name, pattern, value, onText }: { name: string; pattern: string; value: string; onText(text: string): void }) {
   const [draft, setDraft] = useState<string | null>(null)
   const done = (field: HTMLInputElement) => {
     if (!field.checkValidity()) return
     setDraft(null)
-    if (field.value.trim() !== value) onWords(field.value.trim())
+    if (field.value.trim() !== value) onText(field.value.trim())
   }
   return (
     <input

@@ -1,7 +1,7 @@
-/** The list of jobs, kept as the server has it: read again when a status changes, and progress put in as it comes. */
+/** The list of jobs, kept up to date: read again when a status changes; progress is applied as it arrives. */
 import type { JobsEvent } from '@runcast/client'
 import { useCallback, useEffect, useRef, useState } from 'react'
-import { answer, isUnauthenticated, sayable, useApi, type Api, type Job, type JobType, type Status } from '../api'
+import { type Api, answer, errorText, isUnauthenticated, type Job, type JobType, type Status, useApi } from '../api'
 
 export interface Filters {
   status: Status[]
@@ -16,9 +16,9 @@ export interface Jobs {
   more: boolean
   loading: boolean
   problem: string | null
-  /** Whether the list follows what happens; a reason when it does not. */
+  /** Whether the list is kept up to date, and the reason when it is not. */
   connection: { state: 'connecting' | 'live' | 'lost'; reason: string | null }
-  /** Grows with each change of a status anywhere. */
+  /** Incremented when the status of any job changes. */
   changes: number
   loadMore(): void
   refresh(): void
@@ -26,7 +26,7 @@ export interface Jobs {
 
 const PAGE = 50
 const MOST_AT_ONCE = 200
-const REST_MS = 300
+const REPORT_INTERVAL_MS = 300
 
 export function useJobs(filters: Filters): Jobs {
   const api = useApi()
@@ -39,8 +39,10 @@ export function useJobs(filters: Filters): Jobs {
   const [connection, setConnection] = useState<Jobs['connection']>({ state: 'connecting', reason: null })
   const refresh = useCallback(() => setChanges(changes => changes + 1), [])
 
+  // biome-ignore lint/correctness/useExhaustiveDependencies: runs when the filters change
   useEffect(() => setWanted(PAGE), [key])
 
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `changes` asks for the list again
   useEffect(() => {
     const asked = new AbortController()
     setLoading(true)
@@ -52,8 +54,8 @@ export function useJobs(filters: Filters): Jobs {
       },
       error => {
         if (asked.signal.aborted) return
-        if (isUnauthenticated(error)) api.signOut(sayable(error))
-        setProblem(sayable(error))
+        if (isUnauthenticated(error)) api.signOut(errorText(error))
+        setProblem(errorText(error))
         setLoading(false)
       },
     )
@@ -87,7 +89,7 @@ export function useJobs(filters: Filters): Jobs {
   }
 }
 
-/** The newest jobs, as many as wanted, in as few calls as may be. */
+/** The newest jobs, as many as wanted, in as few calls as possible. */
 async function read(api: Api, filters: Filters, wanted: number, signal: AbortSignal): Promise<{ jobs: Job[]; cursor: string | null }> {
   const jobs: Job[] = []
   let cursor: string | null = null
@@ -113,7 +115,7 @@ function queryOf({ status, type, project, label, hours }: Filters) {
 
 type Progress = Extract<JobsEvent, { type: 'progress' }>
 
-/** Tells of changes, at most some times a second however much happens. */
+/** Reports changes, at most about three times a second however many there are. */
 function useWatchedJobs(
   api: Api,
   calls: { onStatus(): void; onProgress(news: Map<string, Progress>): void; onConnection(connection: Jobs['connection']): void },
@@ -136,16 +138,16 @@ function useWatchedJobs(
       for await (const event of api.watchJobs({ signal: leave.signal })) {
         if (event.type === 'connection') {
           if (event.state !== 'catching-up') latest.current.onConnection({ state: event.state, reason: event.reason })
-          // What happened while nobody watched was not told.
+          // Changes while the connection was lost were not reported.
           if (event.state === 'live') status = true
         } else if (event.type === 'status') status = true
         else progress.set(event.job_id, event)
-        timer ??= setTimeout(tell, REST_MS)
+        timer ??= setTimeout(tell, REPORT_INTERVAL_MS)
       }
     }
     watch().catch(error => {
-      if (isUnauthenticated(error)) api.signOut(sayable(error))
-      else latest.current.onConnection({ state: 'lost', reason: sayable(error) })
+      if (isUnauthenticated(error)) api.signOut(errorText(error))
+      else latest.current.onConnection({ state: 'lost', reason: errorText(error) })
     })
     return () => {
       leave.abort()

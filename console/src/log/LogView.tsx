@@ -1,20 +1,20 @@
-/** The log with its tools: search, errors, follow, wrap, download. */
+/** The log with its tools: search, errors, wrap, follow, download. */
 import type { Connection } from '@runcast/client'
 import { useEffect, useId, useRef, useState } from 'react'
-import { sayable, useApi, type Job } from '../api'
+import { errorText, type Job, useApi } from '../api'
 import { bytes, isActive } from '../format'
 import { Pane, type PaneState } from './pane'
 import { MOST_MATCHES } from './search.ts'
 
-const EMPTY: PaneState = { lines: 0, following: true, troubles: 0, trouble: 0, matches: 0, match: 0, searching: false, forgotten: 0 }
+const EMPTY: PaneState = { lines: 0, following: true, errorLines: 0, errorLine: 0, matches: 0, match: 0, searching: false, dropped: 0 }
 const whole = (value: number) => value.toLocaleString('en')
 
 interface LogViewProps {
   job: Job
   connection: Connection
-  /** Why nothing more will come. */
+  /** Why the watch has ended before the job. */
   problem: string | null
-  /** Called once with the place for the lines. */
+  /** Called once with the pane that shows the lines. */
   onPane(pane: Pane): void
 }
 
@@ -28,7 +28,8 @@ export function LogView({ job, connection, problem, onPane }: LogViewProps) {
   const heading = useId()
 
   useEffect(() => {
-    const made = new Pane(host.current!, { label: 'Log', changed: setState })
+    if (!host.current) return
+    const made = new Pane(host.current, { label: 'Log', changed: setState })
     pane.current = made
     onPane(made)
     return () => {
@@ -49,15 +50,19 @@ export function LogView({ job, connection, problem, onPane }: LogViewProps) {
     return () => removeEventListener('keydown', find)
   }, [])
 
-  const look = (words: string) => {
-    setQuery(words)
-    pane.current?.find(words)
+  const search = (query: string) => {
+    setQuery(query)
+    pane.current?.find(query)
+  }
+  const toggleWrap = () => {
+    setWrapped(!wrapped)
+    pane.current?.wrap(!wrapped)
   }
   return (
     <section className="log card" aria-labelledby={heading}>
       <div className="log-tools">
         <h2 id={heading}>Log</h2>
-        <div className="log-search" role="search" aria-label="Search the log">
+        <search className="log-search" aria-label="Search the log">
           <input
             ref={field}
             className="field"
@@ -67,40 +72,61 @@ export function LogView({ job, connection, problem, onPane }: LogViewProps) {
             aria-keyshortcuts="Control+F"
             spellCheck={false}
             value={query}
-            onChange={event => look(event.target.value)}
+            onChange={event => search(event.target.value)}
             onKeyDown={event => {
               if (event.key === 'Enter') pane.current?.step(event.shiftKey ? -1 : 1)
-              if (event.key === 'Escape') look('')
+              if (event.key === 'Escape') search('')
             }}
           />
-          <button type="button" className="icon-button" aria-label="Previous match" disabled={!state.matches} onClick={() => pane.current?.step(-1)}>
+          <button
+            type="button"
+            className="icon-button"
+            aria-label="Previous match"
+            disabled={!state.matches}
+            onClick={() => pane.current?.step(-1)}
+          >
             <Chevron up />
           </button>
-          <button type="button" className="icon-button" aria-label="Next match" disabled={!state.matches} onClick={() => pane.current?.step(1)}>
+          <button
+            type="button"
+            className="icon-button"
+            aria-label="Next match"
+            disabled={!state.matches}
+            onClick={() => pane.current?.step(1)}
+          >
             <Chevron />
           </button>
           <span className="matches muted" role="status">
             {query && matchesOf(state)}
           </span>
-        </div>
+        </search>
         <div className="log-buttons">
-          {state.troubles > 0 && (
-            <button type="button" className="button small" onClick={() => pane.current?.toTrouble()}>
-              {state.trouble === 0 ? 'First error' : `Error ${whole(state.trouble)} of ${whole(state.troubles)}`}
+          {state.errorLines > 0 && (
+            <button type="button" className="button small" onClick={() => pane.current?.toNextError()}>
+              {state.errorLine === 0 ? 'First error' : `Error ${whole(state.errorLine)} of ${whole(state.errorLines)}`}
             </button>
           )}
-          <button type="button" className="button small" aria-pressed={wrapped} onClick={() => (setWrapped(!wrapped), pane.current?.wrap(!wrapped))}>
+          <button type="button" className="button small" aria-pressed={wrapped} onClick={toggleWrap}>
             Wrap
           </button>
-          <button type="button" className="button small" aria-pressed={state.following} onClick={() => pane.current?.follow(!state.following)}>
+          <button
+            type="button"
+            className="button small"
+            aria-pressed={state.following}
+            onClick={() => pane.current?.follow(!state.following)}
+          >
             Follow
           </button>
           <Download job={job} />
         </div>
       </div>
-      {state.forgotten > 0 && <p className="log-note">This page keeps the last {whole(state.lines)} lines; the first {whole(state.forgotten)} are in the download.</p>}
+      {state.dropped > 0 && (
+        <p className="log-note">
+          This page keeps the last {whole(state.lines)} lines; the first {whole(state.dropped)} are in the download.
+        </p>
+      )}
       <div ref={host} className="log-text" />
-      <LogStatus job={job} connection={connection} problem={problem} lines={state.lines + state.forgotten} />
+      <LogStatus job={job} connection={connection} problem={problem} lines={state.lines + state.dropped} />
     </section>
   )
 }
@@ -111,17 +137,17 @@ function matchesOf({ matches, match, searching }: PaneState): string {
   return `${match ? `${whole(match)} of ` : ''}${all}${searching ? ' …' : ''}`
 }
 
-/** What can be said of how complete the log is at this moment; nothing is glossed over. */
+/** How complete the log is at this moment. */
 function LogStatus({ job, connection, problem, lines }: { job: Job; connection: Connection; problem: string | null; lines: number }) {
-  const [state, words] = wordsOf(job, connection, problem, lines)
+  const [state, text] = statusText(job, connection, problem, lines)
   return (
     <p className="log-status" data-state={state}>
-      {/* Told to who listens at each change, and not with each line. */}
+      {/* Screen readers announce each change of the state, but not each line. */}
       <span className="unseen" role="status">
-        Log: {TOLD[state]}
+        Log: {STATE_NAMES[state]}
       </span>
       <span className="dot" aria-hidden="true" />
-      <span>{words}</span>
+      <span>{text}</span>
       <span className="muted log-size">
         {whole(job.log.lines > lines ? job.log.lines : lines)} lines · {bytes(job.log.bytes)}
       </span>
@@ -130,25 +156,30 @@ function LogStatus({ job, connection, problem, lines }: { job: Job; connection: 
 }
 
 type LogState = 'connecting' | 'catching-up' | 'live' | 'lost' | 'ended'
-const TOLD: Record<LogState, string> = {
+const STATE_NAMES: Record<LogState, string> = {
   connecting: 'connecting',
   'catching-up': 'catching up',
   live: 'live',
-  lost: 'connection lost, trying again',
+  lost: 'connection lost, reconnecting',
   ended: 'complete',
 }
 
-function wordsOf(job: Job, { state, behind, reason }: Connection, problem: string | null, lines: number): [LogState, string] {
-  if (problem) return ['lost', `Nothing more will come: ${problem}`]
-  if (state === 'lost') return ['lost', `Connection lost (${reason}). Trying again; the log goes on where it stopped.`]
+function statusText(job: Job, { state, behind, reason }: Connection, problem: string | null, lines: number): [LogState, string] {
+  if (problem) return ['lost', `The log stops here: ${problem}`]
+  if (state === 'lost') return ['lost', `Connection lost (${reason}). Reconnecting. The log continues after the last line.`]
   if (state === 'connecting') return ['connecting', 'Connecting …']
   if (state === 'catching-up') {
-    return ['catching-up', behind > 0 ? `Catching up: ${whole(Math.min(behind, Math.max(0, job.log.lines - lines)))} lines to come` : 'Catching up …']
+    return [
+      'catching-up',
+      behind > 0 ? `Catching up: ${whole(Math.min(behind, Math.max(0, job.log.lines - lines)))} lines left` : 'Catching up …',
+    ]
   }
-  return isActive(job) ? ['live', job.status === 'pending' ? 'Live. The job has not started.' : 'Live'] : ['ended', lines === 0 ? 'The job printed nothing.' : 'Complete']
+  return isActive(job)
+    ? ['live', job.status === 'pending' ? 'Live. The job has not started.' : 'Live']
+    : ['ended', lines === 0 ? 'The job printed nothing.' : 'Complete']
 }
 
-/** The raw log. It needs the token, so it is fetched, and not just linked to. */
+/** The raw log. The request needs the token, so a link would not do. */
 function Download({ job }: { job: Job }) {
   const api = useApi()
   const [busy, setBusy] = useState(false)
@@ -170,13 +201,19 @@ function Download({ job }: { job: Job }) {
       link.click()
       setTimeout(() => URL.revokeObjectURL(address), 10_000)
     } catch (error) {
-      setProblem(sayable(error))
+      setProblem(errorText(error))
     } finally {
       setBusy(false)
     }
   }
   return (
-    <button type="button" className="button small" disabled={busy} title={problem ?? 'The raw log, byte for byte'} onClick={() => void save()}>
+    <button
+      type="button"
+      className="button small"
+      disabled={busy}
+      title={problem ?? 'The raw log, byte for byte'}
+      onClick={() => void save()}
+    >
       {busy ? 'Downloading …' : problem ? 'Download failed' : 'Download'}
     </button>
   )

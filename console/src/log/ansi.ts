@@ -1,9 +1,10 @@
+// biome-ignore-all lint/style/noNonNullAssertion: indexes of the tables and of parsed codes are always in range
 /**
- * From what a program wrote to what is shown: colours become styles, all other control sequences are taken out, and what is left of control characters
- * becomes visible. Pure; knows lines and numbers, and nothing of pages.
+ * Turns what a program wrote into the text that is shown: colours become styles, other control sequences are removed, and the remaining control
+ * characters are made visible. Pure; knows nothing of pages.
  */
 
-/** A style as one number: what it looks like in bits 0 to 7, the colour of the text in 8 to 16, that of the ground in 17 to 25; colours are 1 + index. */
+/** A style as one number: bits 0 to 7 are bold, italic and so on, 8 to 16 the text colour, 17 to 25 the background; a colour is 1 + its index. */
 export type Style = number
 
 export const PLAIN: Style = 0
@@ -13,9 +14,9 @@ export const ITALIC = 4
 export const UNDERLINE = 8
 export const INVERSE = 16
 export const STRIKE = 32
-const LOOKS = 0xff
+const ATTRIBUTES = 0xff
 const TEXT_SHIFT = 8
-const GROUND_SHIFT = 17
+const BACKGROUND_SHIFT = 17
 const COLOUR = 0x1ff
 
 export interface Shown {
@@ -26,11 +27,12 @@ export interface Shown {
   style: Style
 }
 
-/** Everything but tab that no line of text has: C0, DEL and C1. */
+/** Every control character but the tab: C0, DEL and C1. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: it looks for control characters
 const CONTROL = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f]/
 /** CSI, then OSC, DCS, SOS, PM and APC with their ends, then two-character escapes; an unfinished one reaches to the end of the line. */
 const SEQUENCE =
-  // eslint-disable-next-line no-control-regex
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: it looks for control sequences
   /(?:\u001b\[|\u009b)([0-?]*)([ -/]*)([@-~]|$)|(?:\u001b[\]PX^_]|[\u0090\u0098\u009d-\u009f])[^\u0007\u001b\u009c]*(?:\u0007|\u001b\\|\u009c|$|(?=\u001b))|\u001b[ -/]*(?:[0-~]|$)|[\u0000-\u0008\u000a-\u001f\u007f-\u009f]/g
 
 export function show(line: string, style: Style): Shown {
@@ -53,14 +55,14 @@ export function show(line: string, style: Style): Shown {
   return { text, spans, style }
 }
 
-/** A control character by itself, as something to see: there are pictures of C0 and DEL; escapes and C1 show as a replacement character. */
+/** A visible character for a single control character: Unicode has pictures of C0 and DEL; escapes and C1 become a replacement character. */
 function picture(character: string): string {
   const code = character.charCodeAt(0)
   if (code === 0x0d || code === 0x07 || code === 0x1b) return ''
   return code < 0x20 ? String.fromCharCode(0x2400 + code) : code === 0x7f ? '\u2421' : '\ufffd'
 }
 
-/** Programs use a handful of sequences over and over. */
+/** A cache: programs repeat a few sequences very often. */
 const known = new Map<string, Map<Style, Style>>()
 const MOST_KNOWN = 1000
 
@@ -68,24 +70,26 @@ function styled(style: Style, parameters: string): Style {
   let results = known.get(parameters)
   if (!results) {
     if (known.size >= MOST_KNOWN) known.clear()
-    known.set(parameters, (results = new Map()))
+    results = new Map()
+    known.set(parameters, results)
   }
   let result = results.get(style)
   if (result === undefined) {
     if (results.size >= MOST_KNOWN) results.clear()
-    results.set(style, (result = worked(style, parameters)))
+    result = applied(style, parameters)
+    results.set(style, result)
   }
   return result
 }
 
-function worked(style: Style, parameters: string): Style {
+function applied(style: Style, parameters: string): Style {
   const codes = parameters.split(/[;:]/).map(code => (code === '' ? 0 : Number(code)))
   for (let at = 0; at < codes.length; at += 1) {
     const code = codes[at]!
     if (code === 38 || code === 48) {
       const [colour, taken] = extended(codes, at + 1)
       at += taken
-      if (colour !== null) style = coloured(style, code === 38 ? TEXT_SHIFT : GROUND_SHIFT, colour)
+      if (colour !== null) style = coloured(style, code === 38 ? TEXT_SHIFT : BACKGROUND_SHIFT, colour)
     } else {
       style = changed(style, code)
     }
@@ -102,10 +106,10 @@ function changed(style: Style, code: number): Style {
   if (code in CLEARS) return style & ~CLEARS[code]!
   if (code >= 30 && code <= 37) return coloured(style, TEXT_SHIFT, code - 30)
   if (code >= 90 && code <= 97) return coloured(style, TEXT_SHIFT, code - 82)
-  if (code >= 40 && code <= 47) return coloured(style, GROUND_SHIFT, code - 40)
-  if (code >= 100 && code <= 107) return coloured(style, GROUND_SHIFT, code - 92)
+  if (code >= 40 && code <= 47) return coloured(style, BACKGROUND_SHIFT, code - 40)
+  if (code >= 100 && code <= 107) return coloured(style, BACKGROUND_SHIFT, code - 92)
   if (code === 39) return style & ~(COLOUR << TEXT_SHIFT)
-  if (code === 49) return style & ~(COLOUR << GROUND_SHIFT)
+  if (code === 49) return style & ~(COLOUR << BACKGROUND_SHIFT)
   return style
 }
 
@@ -128,7 +132,8 @@ const LEVELS = [0, 95, 135, 175, 215, 255]
 
 function nearest(red = 0, green = 0, blue = 0): number | null {
   if ([red, green, blue].some(value => !(value >= 0 && value <= 255))) return null
-  const level = (value: number) => LEVELS.reduce((best, at, index) => (Math.abs(at - value) < Math.abs(LEVELS[best]! - value) ? index : best), 0)
+  const level = (value: number) =>
+    LEVELS.reduce((best, at, index) => (Math.abs(at - value) < Math.abs(LEVELS[best]! - value) ? index : best), 0)
   const cube = [level(red), level(green), level(blue)] as const
   const grey = Math.max(0, Math.min(23, Math.round(((red + green + blue) / 3 - 8) / 10)))
   const distance = (r: number, g: number, b: number) => (r - red) ** 2 + (g - green) ** 2 + (b - blue) ** 2
@@ -137,14 +142,20 @@ function nearest(red = 0, green = 0, blue = 0): number | null {
   return ofGrey < ofCube ? 232 + grey : 16 + 36 * cube[0] + 6 * cube[1] + cube[2]
 }
 
-/** The classes of a style; `paletteSheet` has what they look like. */
+/** The CSS classes of a style; `paletteSheet` defines them. */
 export function classesOf(style: Style): string {
   const names: string[] = []
-  for (const [bit, name] of [[BOLD, 'a-b'], [DIM, 'a-d'], [ITALIC, 'a-i'], [UNDERLINE, 'a-u'], [STRIKE, 'a-s']] as const) {
-    if (style & LOOKS & bit) names.push(name)
+  for (const [bit, name] of [
+    [BOLD, 'a-b'],
+    [DIM, 'a-d'],
+    [ITALIC, 'a-i'],
+    [UNDERLINE, 'a-u'],
+    [STRIKE, 'a-s'],
+  ] as const) {
+    if (style & ATTRIBUTES & bit) names.push(name)
   }
   let text = (style >> TEXT_SHIFT) & COLOUR
-  let ground = (style >> GROUND_SHIFT) & COLOUR
+  let ground = (style >> BACKGROUND_SHIFT) & COLOUR
   if (style & INVERSE) {
     ;[text, ground] = [ground, text]
     if (text === 0) names.push('a-ft')
@@ -157,7 +168,9 @@ export function classesOf(style: Style): string {
 
 /** The style sheet of all 256 colours; the first 16 are those of the page, so that they can be read in both themes. */
 export function paletteSheet(): string {
-  const rules = ['.a-b{font-weight:700}.a-d{opacity:.7}.a-i{font-style:italic}.a-u{text-decoration:underline}.a-s{text-decoration:line-through}']
+  const rules = [
+    '.a-b{font-weight:700}.a-d{opacity:.7}.a-i{font-style:italic}.a-u{text-decoration:underline}.a-s{text-decoration:line-through}',
+  ]
   rules.push('.a-ft{color:var(--surface)}.a-gt{background:var(--text)}')
   for (let colour = 0; colour < 256; colour += 1) {
     const value = colour < 16 ? `var(--ansi-${colour})` : hex(colour)
@@ -169,6 +182,8 @@ export function paletteSheet(): string {
 function hex(colour: number): string {
   const cube = colour - 16
   const parts =
-    colour >= 232 ? Array<number>(3).fill(8 + (colour - 232) * 10) : [Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6].map(level => LEVELS[level]!)
+    colour >= 232
+      ? Array<number>(3).fill(8 + (colour - 232) * 10)
+      : [Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6].map(level => LEVELS[level]!)
   return `#${parts.map(part => part.toString(16).padStart(2, '0')).join('')}`
 }

@@ -1,4 +1,5 @@
-/** A list of numbers that only grows at its end and shrinks at its beginning: 4 bytes a number, or 8. */
+// biome-ignore-all lint/style/noNonNullAssertion: the index of an element is always in range
+/** A list of numbers that only grows at its end and shrinks at its beginning. Each takes 4 or 8 bytes. */
 export class Numbers {
   private first = 0
   private end = 0
@@ -23,7 +24,7 @@ export class Numbers {
     this.end += 1
   }
 
-  /** Forget the first so many. */
+  /** Remove the first `count` numbers. */
   drop(count: number): void {
     this.first += count
   }
@@ -32,7 +33,7 @@ export class Numbers {
     this.first = this.end = 0
   }
 
-  /** How many are less than `value`; they are in order. */
+  /** How many numbers are less than `value`; they must be in order. */
   countBelow(value: number): number {
     let low = 0
     let high = this.length

@@ -1,8 +1,9 @@
+// biome-ignore-all lint/style/noNonNullAssertion: indexes are found by search and always in range
 /**
- * What is known of a log beside its text: which line has which number, which stream it came from, which colours it has, and where something went wrong.
- * The text itself is the document of the pane. Pure; places are counted from the first line and character that ever came, also when those are gone.
+ * What is known of a log beside its text: the number, the stream and the colours of each line, and which lines tell of an error. The text itself is
+ * the document of the pane. Pure. Positions are counted from the first line and character that ever came, also after those were dropped.
  */
-import { PLAIN, show, type Style } from './ansi.ts'
+import { PLAIN, type Style, show } from './ansi.ts'
 import { Numbers } from './numbers.ts'
 
 export type Stream = 'stdout' | 'stderr'
@@ -13,10 +14,9 @@ interface Run {
   seq: number
 }
 
-const TROUBLE =
+const ERROR =
   /(?:^|[^\w./-])(?:error|fatal|panic(?:ked)?|exception|traceback|failed|failure|segmentation fault)(?![\w-]|\.\w)|\w(?:Error|Exception):/i
-const NO_TROUBLE =
-  /\b(?:0|no|without(?: any)?)\s+(?:errors?|failures?|failed|exceptions?)\b|\b(?:errors?|failures?|failed)\s*[:=]\s*0\b/i
+const NO_ERROR = /\b(?:0|no|without(?: any)?)\s+(?:errors?|failures?|failed|exceptions?)\b|\b(?:errors?|failures?|failed)\s*[:=]\s*0\b/i
 
 export class Transcript {
   /** Lines that came, notes included, and characters with their line ends. */
@@ -27,7 +27,7 @@ export class Transcript {
   droppedCharacters = 0
   lastSeq = 0
 
-  readonly troubles = new Numbers()
+  readonly errorLines = new Numbers()
 
   private runs: Run[] = []
   private streams: { line: number; stream: Stream }[] = []
@@ -36,15 +36,16 @@ export class Transcript {
   private readonly styles = new Numbers(new Uint32Array(256))
   private readonly open: Record<Stream, Style> = { stdout: PLAIN, stderr: PLAIN }
 
-  /** Take lines in; gives what to append to the text. */
+  /** Add lines; returns what to append to the text. */
   add(first_seq: number, stream: Stream, lines: string[]): string[] {
-    if (first_seq !== this.lastSeq + 1 || this.runs.length === 0 || this.runs.at(-1)!.seq === 0) this.runs.push({ line: this.lines, seq: first_seq })
+    if (first_seq !== this.lastSeq + 1 || this.runs.length === 0 || this.runs.at(-1)!.seq === 0)
+      this.runs.push({ line: this.lines, seq: first_seq })
     if (this.streams.at(-1)?.stream !== stream) this.streams.push({ line: this.lines, stream })
     this.lastSeq = first_seq + lines.length - 1
     return lines.map(line => this.addLine(stream, line))
   }
 
-  /** Take a note in, in the place of lines that are missing. */
+  /** Add a note, in the place of lines that are missing. */
   addNote(text: string): string[] {
     this.runs.push({ line: this.lines, seq: 0 })
     this.streams.push({ line: this.lines, stream: 'stdout' })
@@ -52,13 +53,13 @@ export class Transcript {
     return [text]
   }
 
-  /** Forget the first so many lines and characters. */
+  /** Forget the first lines, with their characters. */
   drop(lines: number, characters: number): void {
     this.droppedLines += lines
     this.droppedCharacters += characters
     const gone = this.to.countBelow(this.droppedCharacters)
     for (const list of [this.from, this.to, this.styles]) list.drop(gone)
-    this.troubles.drop(this.troubles.countBelow(this.droppedLines))
+    this.errorLines.drop(this.errorLines.countBelow(this.droppedLines))
     this.runs = this.runs.slice(Math.max(0, lastBefore(this.runs, this.droppedLines)))
     this.streams = this.streams.slice(Math.max(0, lastBefore(this.streams, this.droppedLines)))
   }
@@ -69,7 +70,7 @@ export class Transcript {
     return run && run.seq > 0 ? run.seq + line - run.line : 0
   }
 
-  /** Where the line with that number is, or the next one that is there; null behind the end. */
+  /** The line with the number `seq`, or the next one that exists; null after the end. */
   lineOf(seq: number): number | null {
     for (const [index, run] of this.runs.entries()) {
       if (run.seq === 0) continue
@@ -83,7 +84,12 @@ export class Transcript {
     return this.streams[lastBefore(this.streams, line)]?.stream ?? 'stdout'
   }
 
-  /** Calls for every coloured span between two places. */
+  isErrorLine(line: number): boolean {
+    const index = this.errorLines.countBelow(line)
+    return index < this.errorLines.length && this.errorLines.at(index) === line
+  }
+
+  /** Calls `call` for every coloured span between two positions. */
   eachSpan(from: number, to: number, call: (from: number, to: number, style: Style) => void): void {
     for (let index = this.to.countBelow(from + 1); index < this.from.length && this.from.at(index) < to; index += 1) {
       call(this.from.at(index), this.to.at(index), this.styles.at(index))
@@ -98,7 +104,7 @@ export class Transcript {
       this.to.push(this.characters + spans[at + 1]!)
       this.styles.push(spans[at + 2]!)
     }
-    if (TROUBLE.test(text) && !NO_TROUBLE.test(text)) this.troubles.push(this.lines)
+    if (ERROR.test(text) && !NO_ERROR.test(text)) this.errorLines.push(this.lines)
     this.count(text)
     return text
   }

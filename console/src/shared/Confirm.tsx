@@ -1,7 +1,16 @@
-import { useEffect, useId, useRef, type ReactNode } from 'react'
+import { type ReactNode, useEffect, useId, useRef } from 'react'
 
-/** Asks before something that cannot be undone. The first button does nothing, and Escape is that button. */
-export function Confirm(props: { title: string; children?: ReactNode; action: string; danger?: boolean; onConfirm(): void; onClose(): void }) {
+/** Asks before something that cannot be undone. The first button only closes the dialog, and so does Escape. */
+export function Confirm(props: {
+  title: string
+  children?: ReactNode
+  action: string
+  /** The button that does nothing. */
+  dismiss: string
+  danger?: boolean
+  onConfirm(): void
+  onClose(): void
+}) {
   const dialog = useRef<HTMLDialogElement>(null)
   const title = useId()
   useEffect(() => {
@@ -14,7 +23,7 @@ export function Confirm(props: { title: string; children?: ReactNode; action: st
         {props.children}
         <div className="dialog-buttons">
           <button type="button" className="button" onClick={() => dialog.current?.close()}>
-            No, go back
+            {props.dismiss}
           </button>
           <button type="submit" className={props.danger ? 'button primary danger' : 'button primary'}>
             {props.action}

@@ -1,16 +1,16 @@
-/** The bar on top of each page: where one is, where else one may go, and what the page wants to have there. */
+/** The bar on top of each page: links to all pages, and what the page itself adds. */
 import type { ReactNode } from 'react'
-import { chooseTheme, useTheme, type Theme } from './theme'
+import { chooseTheme, type Theme, useTheme } from './theme'
 
 const PAGES = [
   { name: 'Jobs', path: '' },
-  { name: 'Calls', path: 'api/docs' },
+  { name: 'API', path: 'api/docs' },
   { name: 'Events', path: 'api/docs/events' },
 ] as const
 
 export type PageName = (typeof PAGES)[number]['name']
 
-/** `root` is the way from the page's address to the server's root, such as `../../`. */
+/** `root` is the relative address of the server's root, seen from the page, such as `../../`. */
 export function Header({ here, root, children }: { here: PageName; root: string; children?: ReactNode }) {
   return (
     <header className="bar">
@@ -44,11 +44,11 @@ function Mark() {
 }
 
 const NEXT: Record<Theme, Theme> = { auto: 'light', light: 'dark', dark: 'auto' }
-const NAMES: Record<Theme, string> = { auto: 'as the system has it', light: 'light', dark: 'dark' }
+const NAMES: Record<Theme, string> = { auto: 'same as the system', light: 'light', dark: 'dark' }
 
 function ThemeChoice() {
   const theme = useTheme()
-  const about = `Colours: ${NAMES[theme]}. Change to ${NAMES[NEXT[theme]]}`
+  const about = `Theme: ${NAMES[theme]}. Switch to: ${NAMES[NEXT[theme]]}`
   return (
     <button type="button" className="icon-button" aria-label={about} title={about} onClick={() => chooseTheme(NEXT[theme])}>
       <svg viewBox="0 0 20 20" aria-hidden="true">

@@ -1,6 +1,6 @@
 import type { Job } from '../api'
 
-/** How far a job is; without a figure, only that it goes on. */
+/** How far a job is. Without a percentage, it only shows that the job is running. */
 export function ProgressBar({ progress, label }: { progress: Job['progress']; label: string }) {
   const { percent } = progress
   return (

@@ -8,7 +8,7 @@ const SHAPES: Record<Status, string> = {
   cancelled: 'M5.4 8h5.2',
 }
 
-/** A status: a shape, a colour and a word, so that no one of them is needed. */
+/** A status as a shape, a colour and a word: each of them is enough to tell it. */
 export function StatusMark({ status, big = false }: { status: Status; big?: boolean }) {
   return (
     <span className={big ? 'status big' : 'status'} data-status={status}>

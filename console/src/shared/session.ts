@@ -1,4 +1,4 @@
-/** The token of this session, kept by the browser until the tab is closed; shared by all pages of this server. */
+/** The token of this session. The browser keeps it until the tab is closed, and all pages of this server share it. */
 const KEY = 'runcast.token'
 
 export function storedToken(): string | null {
@@ -10,7 +10,7 @@ export function storeToken(token: string | null): void {
   else sessionStorage.setItem(KEY, token)
 }
 
-/** Where the server is, seen from a page at `path` below its root, such as `api/docs/events`; with the prefix that a proxy put before all of it. */
+/** The address of the server, for a page at `path` below its root, such as `api/docs/events`; with the path prefix of a proxy, if there is one. */
 export function serverAddress(path = ''): string {
   const here = location.origin + location.pathname
   return (path && here.endsWith(path) ? here.slice(0, -path.length) : here).replace(/\/+$/, '')

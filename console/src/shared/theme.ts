@@ -1,4 +1,4 @@
-/** Light, dark, or as the system has it; kept by the browser. */
+/** The theme: light, dark, or the same as the system. The browser keeps the choice. */
 import { useSyncExternalStore } from 'react'
 
 export type Theme = 'auto' | 'light' | 'dark'

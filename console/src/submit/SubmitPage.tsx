@@ -1,10 +1,11 @@
-/** A form for each job type, made from the schema that the server gives for it. */
-import { ProblemError, type components } from '@runcast/client'
-// Not from '@rjsf/core' itself, which also exports what tests need, and that another validator.
+/** A form for each job type, made from the schema that the server publishes for it. */
+
+// Not from '@rjsf/core' itself, which also exports helpers for tests, and with them another validator.
 import Form, { type IChangeEvent } from '@rjsf/core/lib/components/Form.js'
 import type { ErrorSchema, RJSFSchema } from '@rjsf/utils'
+import { type components, ProblemError } from '@runcast/client'
 import { useEffect, useMemo, useRef, useState } from 'react'
-import { answer, isUnauthenticated, sayable, useApi, useCall, type JobTypeInfo } from '../api'
+import { answer, errorText, isUnauthenticated, type JobTypeInfo, useApi, useCall } from '../api'
 import optionsSchema from '../generated/submission-options.json'
 import { go, toJob, toJobs, toNew } from '../route'
 import { formSchema, uiSchemaOf } from './schemas'
@@ -23,7 +24,7 @@ export function SubmitPage({ chosen }: { chosen: string | null }) {
     ])
     return { types: job_types, templates: catalog.templates.filter(({ creatable }) => creatable) }
   }, 'types')
-  if (error !== null && !value) return <p className="problem">{sayable(error)}</p>
+  if (error !== null && !value) return <p className="problem">{errorText(error)}</p>
   if (!value) return <p className="quiet-note">Loading …</p>
   const type = value.types.find(info => keyOf(info) === chosen) ?? null
   return (
@@ -45,13 +46,17 @@ export function SubmitPage({ chosen }: { chosen: string | null }) {
             ))}
           </ul>
         </nav>
-        {type ? <JobForm key={keyOf(type)} info={type} templates={value.templates} /> : <p className="quiet-note choose">What shall be run?</p>}
+        {type ? (
+          <JobForm key={keyOf(type)} info={type} templates={value.templates} />
+        ) : (
+          <p className="quiet-note choose">Choose a job type</p>
+        )}
       </div>
     </div>
   )
 }
 
-/** What names a job type in addresses: its type, or its task. */
+/** The name of a job type in addresses: its type, or its task. */
 function keyOf({ type, task }: JobTypeInfo): string {
   return task === null ? type : `task:${task}`
 }
@@ -74,16 +79,18 @@ function JobForm({ info, templates: known }: { info: JobTypeInfo; templates: com
     const given = info.task === null ? values : { task: info.task, inputs: values }
     try {
       const body = { type: info.type, params: given, ...filled(options) } as Submission
-      const job = await answer(api.http.POST('/jobs/submit', { body, params: { header: { 'Idempotency-Key': crypto.randomUUID?.() ?? String(Math.random()) } } }))
+      const job = await answer(
+        api.http.POST('/jobs/submit', { body, params: { header: { 'Idempotency-Key': crypto.randomUUID?.() ?? String(Math.random()) } } }),
+      )
       go(toJob(job.id))
     } catch (error) {
-      if (isUnauthenticated(error)) api.signOut(sayable(error))
-      setProblem(sayable(error))
-      setRefused(faultsOf(error, info.task === null ? ['params'] : ['params', 'inputs']))
+      if (isUnauthenticated(error)) api.signOut(errorText(error))
+      setProblem(errorText(error))
+      setRefused(violationsOf(error, info.task === null ? ['params'] : ['params', 'inputs']))
       setBusy(false)
     }
   }
-  // Where the form is below the types, it would be out of sight.
+  // On a narrow screen the form is below the job types, out of sight.
   const card = useRef<HTMLDivElement>(null)
   useEffect(() => {
     if (matchMedia('(width <= 760px)').matches) card.current?.scrollIntoView()
@@ -113,7 +120,7 @@ function JobForm({ info, templates: known }: { info: JobTypeInfo; templates: com
         <span />
       </Form>
       <details className="options">
-        <summary>More: priority, labels, limits</summary>
+        <summary>More options: priority, labels, limits</summary>
         <Form
           idPrefix="options"
           schema={optionsSchema as RJSFSchema}
@@ -140,7 +147,7 @@ function JobForm({ info, templates: known }: { info: JobTypeInfo; templates: com
           {problem}
         </p>
       )}
-      {!api.mayWrite && <p className="problem">The token “{api.whoami.name}” may look, and not submit.</p>}
+      {!api.mayWrite && <p className="problem">The token “{api.whoami.name}” may read jobs, but not submit them.</p>}
       <button type="submit" form="job" className="button primary" disabled={busy || !optionsValid || !api.mayWrite}>
         {busy ? 'Submitting …' : 'Submit'}
       </button>
@@ -150,21 +157,26 @@ function JobForm({ info, templates: known }: { info: JobTypeInfo; templates: com
 
 const OPTIONS_UI = uiSchemaOf(optionsSchema as RJSFSchema)
 
-/** Without what was left empty. */
+/** Without the values that were left empty. */
 function filled(values: Values): Values {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0)))
+  return Object.fromEntries(
+    Object.entries(values).filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0)),
+  )
 }
 
-/** The faulty places that the server named, as the form has them. */
-function faultsOf(error: unknown, place: string[]): ErrorSchema {
-  const faults: ErrorSchema = {}
-  if (!(error instanceof ProblemError)) return faults
+/** The violations that the server reported, in the shape that the form needs. */
+function violationsOf(error: unknown, place: string[]): ErrorSchema {
+  const violations: ErrorSchema = {}
+  if (!(error instanceof ProblemError)) return violations
   for (const { in: part, pointer, detail } of error.problem.errors ?? []) {
     const steps = pointer.replace(/^#\/?/, '').split('/')
     if (part !== 'body' || !place.every((step, index) => steps[index] === step)) continue
-    let at = faults as Record<string, ErrorSchema>
-    for (const step of steps.slice(place.length)) at = (at[step] ??= {}) as Record<string, ErrorSchema>
+    let at = violations as Record<string, ErrorSchema>
+    for (const step of steps.slice(place.length)) {
+      at[step] ??= {}
+      at = at[step] as Record<string, ErrorSchema>
+    }
     ;(at as ErrorSchema).__errors = [...((at as ErrorSchema).__errors ?? []), detail]
   }
-  return faults
+  return violations
 }

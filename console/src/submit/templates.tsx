@@ -1,10 +1,10 @@
-/** How the form library's parts look here: plain fields with their labels, help and faults tied to them. */
+/** How the parts of the form library look here: plain fields, each with its label, help and errors. */
 import {
+  type ArrayFieldItemTemplateProps,
+  type ArrayFieldTemplateProps,
   ariaDescribedByIds,
   descriptionId,
   errorId,
-  type ArrayFieldItemTemplateProps,
-  type ArrayFieldTemplateProps,
   type FieldErrorProps,
   type FieldTemplateProps,
   type ObjectFieldTemplateProps,
@@ -16,7 +16,7 @@ function Field({ id, label, required, description, rawErrors = [], errors, child
   if (hidden) return <div hidden>{children}</div>
   const group = schema.type === 'object' || schema.type === 'array'
   return (
-    <div className={rawErrors.length ? 'form-field faulty' : 'form-field'}>
+    <div className={rawErrors.length ? 'form-field invalid' : 'form-field'}>
       {displayLabel && schema.type !== 'boolean' && !group && (
         <label htmlFor={id}>
           {label}
@@ -35,6 +35,7 @@ function Errors({ errors = [], fieldPathId }: FieldErrorProps) {
   return (
     <ul id={errorId(fieldPathId)} className="form-errors" role="alert">
       {errors.map((error, index) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: errors have no identity
         <li key={index}>{error}</li>
       ))}
     </ul>
@@ -43,7 +44,7 @@ function Errors({ errors = [], fieldPathId }: FieldErrorProps) {
 
 function ObjectFields({ title, properties, fieldPathId }: ObjectFieldTemplateProps) {
   const fields = properties.filter(({ hidden }) => !hidden).map(({ content }) => content)
-  if (fields.length === 0) return <p className="muted">It asks for nothing.</p>
+  if (fields.length === 0) return <p className="muted">This job type has no parameters.</p>
   if (fieldPathId.path.length === 0) return <>{fields}</>
   return (
     <fieldset>
@@ -80,7 +81,13 @@ function ArrayItem({ children, index, buttonsProps, disabled }: ArrayFieldItemTe
     <div className="form-array-item">
       {children}
       {buttonsProps.hasRemove && (
-        <button type="button" className="icon-button" aria-label={`Remove number ${index + 1}`} disabled={disabled} onClick={buttonsProps.onRemoveItem}>
+        <button
+          type="button"
+          className="icon-button"
+          aria-label={`Remove item ${index + 1}`}
+          disabled={disabled}
+          onClick={buttonsProps.onRemoveItem}
+        >
           <svg viewBox="0 0 20 20" aria-hidden="true">
             <path d="m6 6 8 8m0-8-8 8" />
           </svg>
@@ -99,8 +106,9 @@ function Description({ id, description }: { id: string; description?: unknown })
   )
 }
 
-/** What the contract sets in backticks, as code. */
+/** Text in backticks becomes code. */
 function withCode(text: string) {
+  // biome-ignore lint/suspicious/noArrayIndexKey: the parts of a text never change their places
   return text.split('`').map((part, index) => (index % 2 ? <code key={index}>{part}</code> : part))
 }
 
@@ -123,7 +131,7 @@ function Input(props: WidgetProps) {
       disabled={disabled}
       readOnly={readonly}
       aria-invalid={rawErrors.length > 0}
-      aria-label={schema.title || label ? undefined : `Number ${id.split('_').at(-1)}`}
+      aria-label={schema.title || label ? undefined : `Item ${id.split('_').at(-1)}`}
       autoComplete="off"
       spellCheck={false}
       onChange={event => props.onChange(event.target.value === '' ? undefined : number ? Number(event.target.value) : event.target.value)}
@@ -164,8 +172,9 @@ function Select(props: WidgetProps) {
       aria-invalid={rawErrors.length > 0}
       onChange={event => props.onChange(event.target.value === '' ? undefined : choices[Number(event.target.value)]?.value)}
     >
-      <option value="">{required ? 'Choose …' : 'As the job type has it'}</option>
+      <option value="">{required ? 'Choose …' : 'Default of the job type'}</option>
       {choices.map((choice, index) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: the value of an option is its index
         <option key={index} value={index}>
           {choice.label}
         </option>

@@ -1,30 +1,30 @@
 /**
- * Checks form data by JSON Schema without making code from it, which the policy of the page forbids: `@cfworker/json-schema` walks the schema, and this says
- * to the form library what it found.
+ * Checks form data by JSON Schema without compiling the schema to code, which the Content-Security-Policy of the page forbids: `@cfworker/json-schema`
+ * interprets the schema, and this class reports the result to the form library.
  */
-import { Validator, type OutputUnit, type Schema } from '@cfworker/json-schema'
+import { type OutputUnit, type Schema, Validator } from '@cfworker/json-schema'
 import {
-  createErrorHandler,
-  ErrorSchemaBuilder,
-  getDefaultFormState,
-  unwrapErrorHandler,
-  validationDataMerge,
   type CustomValidator,
+  createErrorHandler,
   type ErrorSchema,
+  ErrorSchemaBuilder,
   type ErrorTransformer,
+  getDefaultFormState,
   type RJSFSchema,
   type RJSFValidationError,
   type UiSchema,
+  unwrapErrorHandler,
   type ValidationData,
   type ValidatorType,
+  validationDataMerge,
 } from '@rjsf/utils'
 
-/** Words for the keywords that people meet most; the others speak for themselves. */
-const WORDS: Record<string, string> = { required: 'is needed', pattern: 'does not have the right form', type: 'is of the wrong kind' }
-/** Keywords that only say that something within is wrong, which is told as well. */
+/** Messages for the most frequent keywords. The messages of the others are used as they are. */
+const WORDS: Record<string, string> = { required: 'is required', pattern: 'does not have the required format', type: 'has the wrong type' }
+/** Keywords that only say that something within is wrong; that is reported separately. */
 const CONTAINERS = new Set(['properties', 'items', 'additionalProperties', 'prefixItems', '$ref', 'allOf'])
 
-class WalkingValidator implements ValidatorType {
+class InterpretingValidator implements ValidatorType {
   private readonly made = new WeakMap<RJSFSchema, Validator>()
 
   validateFormData(
@@ -45,7 +45,7 @@ class WalkingValidator implements ValidatorType {
   }
 
   isValid(schema: RJSFSchema, formData: unknown, rootSchema: RJSFSchema): boolean {
-    // Parts of the schema refer into the whole.
+    // A part of the schema may refer to other parts of the whole.
     return this.check(rootSchema === schema ? schema : { ...rootSchema, allOf: [schema] }, formData).length === 0
   }
 
@@ -55,17 +55,26 @@ class WalkingValidator implements ValidatorType {
 
   private check(schema: RJSFSchema, formData: unknown): OutputUnit[] {
     let validator = this.made.get(schema)
-    if (!validator) this.made.set(schema, (validator = new Validator(schema as Schema, '2020-12', false)))
+    if (!validator) {
+      validator = new Validator(schema as Schema, '2020-12', false)
+      this.made.set(schema, validator)
+    }
     return validator.validate(withoutUndefined(formData)).errors
   }
 }
 
 function toError(found: OutputUnit): RJSFValidationError {
   const place = placeOf(found).join('.')
-  return { name: found.keyword, message: messageOf(found), property: `.${place}`, schemaPath: found.keywordLocation, stack: `${place} ${messageOf(found)}` }
+  return {
+    name: found.keyword,
+    message: messageOf(found),
+    property: `.${place}`,
+    schemaPath: found.keywordLocation,
+    stack: `${place} ${messageOf(found)}`,
+  }
 }
 
-/** By steps: the paths that the library reads out of errors cannot have a name with a dot. */
+/** Built step by step, because the library splits the paths of errors at dots, which may be part of a name. */
 function errorSchemaOf(found: OutputUnit[]): ErrorSchema {
   const builder = new ErrorSchemaBuilder()
   for (const one of found) builder.addErrors(messageOf(one), placeOf(one))
@@ -76,19 +85,19 @@ function messageOf({ keyword, error }: OutputUnit): string {
   return WORDS[keyword] ?? error
 }
 
-/** What is missing is at fault, and not what it is missing in. */
+/** A missing property is reported itself, not the object that lacks it. */
 function placeOf({ instanceLocation, keyword, error }: OutputUnit): string[] {
   const missing = keyword === 'required' ? /"(.+)"/.exec(error)?.[1] : undefined
-  return [...instanceLocation.replace(/^#\/?/, '').split('/').filter(Boolean).map(unescape), ...(missing ? [missing] : [])]
+  return [...instanceLocation.replace(/^#\/?/, '').split('/').filter(Boolean).map(unescaped), ...(missing ? [missing] : [])]
 }
 
-function unescape(step: string): string {
+function unescaped(step: string): string {
   return decodeURIComponent(step).replaceAll('~1', '/').replaceAll('~0', '~')
 }
 
-/** What a form leaves empty is not there at all, as in the JSON that is sent. */
+/** Fields that are left empty are absent, as in the JSON that is sent. */
 function withoutUndefined(value: unknown): unknown {
   return value === undefined ? {} : (JSON.parse(JSON.stringify(value)) as unknown)
 }
 
-export const validator = new WalkingValidator()
+export const validator = new InterpretingValidator()

@@ -25,8 +25,7 @@ const useToken = () => {
 // Swagger UI fills every parameter with its example and would send it: filters that match nothing, ids that are not there, and an
 // Idempotency-Key that makes the second submission a conflict. Here parameters start empty, or with their defaults.
 const withoutExamples = ({ example, ...parameter }) => parameter
-const startEmpty = holder =>
-  Array.isArray(holder.parameters) ? { ...holder, parameters: holder.parameters.map(withoutExamples) } : holder
+const startEmpty = holder => (Array.isArray(holder.parameters) ? { ...holder, parameters: holder.parameters.map(withoutExamples) } : holder)
 const onEach = (change, members = {}) => Object.fromEntries(Object.entries(members).map(([name, member]) => [name, change(member)]))
 const isObject = value => value !== null && typeof value === 'object' && !Array.isArray(value)
 const withEmptyParameters = contract => ({

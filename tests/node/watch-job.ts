@@ -1,9 +1,10 @@
 // Watches a job with the typed client of `console/client`, and prints every event as one line of JSON.
 //
-//   RUNCAST_TOKEN=… node watch-job.mjs URL JOB_ID [--after-seq N] [--transport websocket|polling] [--sleep-after LINES --sleep-until FILE] [--stop-after LINES]
+//   RUNCAST_TOKEN=… node watch-job.ts URL JOB_ID [--after-seq N] [--transport websocket|polling]
+//                                               [--sleep-after LINES --sleep-until FILE] [--stop-after LINES]
 //
-// Ends with 0 after the last event, and with 1, and `{type: "refused", problem}`, when the server refuses. `--sleep-after` makes a slow reader: it takes nothing more
-// once so many lines have come, until the file is there; the client itself goes on. `--stop-after` leaves the loop.
+// Exits with 0 after the last event, and with 1, after `{type: "refused", problem}`, when the server refuses. `--sleep-after` makes a slow reader: it
+// reads nothing more once this many lines have come, until the file exists; the client itself goes on. `--stop-after` leaves the loop.
 import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { createClient, ProblemError } from '../../console/client/dist/index.js'
@@ -18,9 +19,10 @@ const { values: options, positionals } = parseArgs({
     'stop-after': { type: 'string', default: 'Infinity' },
   },
 })
-const [baseUrl, jobId] = positionals
-const print = event => process.stdout.write(`${JSON.stringify(event)}\n`)
-const runcast = createClient({ baseUrl, token: process.env.RUNCAST_TOKEN, ...(options.transport && { transports: [options.transport] }) })
+const [baseUrl = '', jobId = ''] = positionals
+const transport = options.transport as 'websocket' | 'polling' | undefined
+const print = (event: object) => process.stdout.write(`${JSON.stringify(event)}\n`)
+const runcast = createClient({ baseUrl, token: process.env.RUNCAST_TOKEN ?? '', ...(transport && { transports: [transport] }) })
 let lines = 0
 
 try {
@@ -29,7 +31,7 @@ try {
     if (event.type === 'log') lines += event.lines.length
     if (lines >= Number(options['stop-after'])) break
     if (lines >= Number(options['sleep-after'])) {
-      while (!existsSync(options['sleep-until'])) await new Promise(resolve => setTimeout(resolve, 20))
+      while (!existsSync(options['sleep-until'] ?? '')) await new Promise(resolve => setTimeout(resolve, 20))
       print({ type: 'awake', memory: process.memoryUsage().heapUsed })
       options['sleep-after'] = 'Infinity'
     }

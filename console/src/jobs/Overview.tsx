@@ -1,35 +1,41 @@
-/** Queue and workers in a line, with the workers one by one on request. */
+/** Queue and workers in one line, and a table of the workers on request. */
 import { useEffect, useState } from 'react'
-import { answer, useCall, type Stats, type Worker } from '../api'
+import { answer, type Stats, useCall, type Worker } from '../api'
 import { ago, count, duration, useNow } from '../format'
 
-const LOOK_MS = 5000
+const READ_INTERVAL_MS = 5000
 
-export function Glance({ version }: { version: number }) {
-  const beat = useBeat()
-  const { value } = useCall(
-    async api => {
-      const [stats, { workers }] = await Promise.all([answer(api.http.GET('/stats')), answer(api.http.GET('/workers'))])
-      return { stats, workers }
-    },
-    `${version} ${beat}`,
-  )
-  if (!value) return <div className="glance card" aria-busy="true" />
-  return <Shown {...value} />
+export function Overview({ version }: { version: number }) {
+  const tick = useTick()
+  const { value } = useCall(async api => {
+    const [stats, { workers }] = await Promise.all([answer(api.http.GET('/stats')), answer(api.http.GET('/workers'))])
+    return { stats, workers }
+  }, `${version} ${tick}`)
+  if (!value) return <div className="overview card" aria-busy="true" />
+  return <Details {...value} />
 }
 
-function Shown({ stats, workers }: { stats: Stats; workers: Worker[] }) {
+function Details({ stats, workers }: { stats: Stats; workers: Worker[] }) {
   const alive = workers.filter(worker => worker.alive)
   const slots = sum(alive.map(worker => worker.slots))
   const busy = sum(alive.map(worker => worker.busy_slots))
   return (
-    <details className="glance card">
+    <details className="overview card">
       <summary>
         <Figure name="running" value={stats.by_status.running} />
-        <Figure name="waiting" value={stats.queue_depth} about={stats.oldest_pending_seconds === null ? null : `oldest ${duration(stats.oldest_pending_seconds * 1000)}`} />
+        <Figure
+          name="waiting"
+          value={stats.queue_depth}
+          about={stats.oldest_pending_seconds === null ? null : `oldest ${duration(stats.oldest_pending_seconds * 1000)}`}
+        />
         <Figure name={busy === 1 ? 'slot busy' : 'slots busy'} value={`${busy} of ${slots}`} meter={slots ? busy / slots : 0} />
-        <Figure name={alive.length === 1 ? 'worker' : 'workers'} value={alive.length} warn={alive.length === 0} about={alive.length === 0 ? 'jobs wait until one comes' : null} />
-        <span className="glance-more">Workers</span>
+        <Figure
+          name={alive.length === 1 ? 'worker' : 'workers'}
+          value={alive.length}
+          warn={alive.length === 0}
+          about={alive.length === 0 ? 'jobs wait until a worker starts' : null}
+        />
+        <span className="overview-more">Workers</span>
       </summary>
       <Workers workers={workers} />
     </details>
@@ -52,24 +58,31 @@ function Figure(props: { name: string; value: number | string; about?: string | 
 
 function Workers({ workers }: { workers: Worker[] }) {
   const now = useNow()
-  if (workers.length === 0) return <p className="muted workers-none">No worker has been seen. Start one with <code>runcast worker</code>.</p>
+  if (workers.length === 0)
+    return (
+      <p className="muted workers-none">
+        No worker has registered. Start one with <code>runcast worker</code>.
+      </p>
+    )
   return (
-    <div className="table-scroll" tabIndex={0} role="region" aria-label="Workers">
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
+    <section className="table-scroll" tabIndex={0} aria-label="Workers">
       <table className="workers">
         <thead>
           <tr>
             <th scope="col">Worker</th>
             <th scope="col">Slots</th>
             <th scope="col">Queues</th>
-            <th scope="col">Seen</th>
-            <th scope="col">Up for</th>
+            <th scope="col">Last seen</th>
+            <th scope="col">Uptime</th>
           </tr>
         </thead>
         <tbody>
           {workers.map(worker => (
             <tr key={worker.id} data-alive={worker.alive}>
               <th scope="row">
-                <span className="dot" aria-hidden="true" /> {worker.host} <span className="muted">{worker.alive ? `pid ${worker.pid}` : 'gone'}</span>
+                <span className="dot" aria-hidden="true" /> {worker.host}{' '}
+                <span className="muted">{worker.alive ? `pid ${worker.pid}` : 'lost'}</span>
               </th>
               <td>
                 {worker.busy_slots} of {worker.slots}
@@ -82,7 +95,7 @@ function Workers({ workers }: { workers: Worker[] }) {
         </tbody>
       </table>
       <p className="unseen">{count(workers.length, 'worker')}</p>
-    </div>
+    </section>
   )
 }
 
@@ -90,12 +103,12 @@ function sum(values: number[]): number {
   return values.reduce((total, value) => total + value, 0)
 }
 
-/** Grows every few seconds while the page is in sight. */
-function useBeat(): number {
-  const [beat, setBeat] = useState(0)
+/** A number that changes every few seconds while the page is in sight. */
+function useTick(): number {
+  const [tick, setTick] = useState(0)
   useEffect(() => {
-    const timer = setInterval(() => document.hidden || setBeat(beat => beat + 1), LOOK_MS)
+    const timer = setInterval(() => document.hidden || setTick(tick => tick + 1), READ_INTERVAL_MS)
     return () => clearInterval(timer)
   }, [])
-  return beat
+  return tick
 }

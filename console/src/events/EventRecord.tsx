@@ -1,7 +1,8 @@
-// All that went over the connection, in order, with the verdict of the contract on each; filtered, paused and cleared by the person.
-import { memo, useLayoutEffect, useMemo, useRef, useState } from 'react'
+// Every event that went over the connection, in order, and whether the contract allows it. The user filters, pauses and clears the record.
+import { memo, type UIEvent, useLayoutEffect, useMemo, useRef, useState } from 'react'
+import { Copy } from '../shared/Copy'
 import type { Connection, Entry, View } from './connection'
-import type { Json } from './schemas'
+import type { Json } from './contracts'
 import { pretty, visible } from './text'
 
 const NEAR_THE_END = 40
@@ -9,11 +10,11 @@ const MOST_SHOWN = 100_000
 const DIRECTIONS = { in: '← from the server', out: '→ to the server', own: 'connection' }
 const SIGNS = { in: '←', out: '→', own: '·' }
 
-export function Record({ connection, view, names }: { connection: Connection; view: View; names: readonly string[] }) {
+export function EventRecord({ connection, view, names }: { connection: Connection; view: View; names: readonly string[] }) {
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set())
   const [onlyInvalid, setOnlyInvalid] = useState(false)
   const shown = useMemo(
-    () => view.entries.filter(({ name, faults }) => !hidden.has(name) && (!onlyInvalid || faults.length > 0)),
+    () => view.entries.filter(({ name, violations }) => !hidden.has(name) && (!onlyInvalid || violations.length > 0)),
     [view.entries, hidden, onlyInvalid],
   )
   const seen = [...names.filter(name => view.counts.has(name)), ...[...view.counts.keys()].filter(name => !names.includes(name))]
@@ -33,8 +34,13 @@ export function Record({ connection, view, names }: { connection: Connection; vi
           {view.held > 0 && <>, {view.held} waiting</>}
         </p>
         <span className="actions">
-          <button type="button" className="button small" aria-pressed={view.paused} onClick={() => (view.paused ? connection.resume() : connection.pause())}>
-            {view.paused ? 'Go on' : 'Pause'}
+          <button
+            type="button"
+            className="button small"
+            aria-pressed={view.paused}
+            onClick={() => (view.paused ? connection.resume() : connection.pause())}
+          >
+            {view.paused ? 'Resume' : 'Pause'}
           </button>
           <button type="button" className="button small" disabled={total === 0} onClick={() => connection.clear()}>
             Clear
@@ -46,7 +52,8 @@ export function Record({ connection, view, names }: { connection: Connection; vi
           <legend className="unseen">Show</legend>
           {seen.map(name => (
             <label key={name}>
-              <input type="checkbox" checked={!hidden.has(name)} onChange={() => toggle(name)} /> {visible(name)} <span className="muted">{view.counts.get(name)}</span>
+              <input type="checkbox" checked={!hidden.has(name)} onChange={() => toggle(name)} /> {visible(name)}{' '}
+              <span className="muted">{view.counts.get(name)}</span>
             </label>
           ))}
           <label>
@@ -54,31 +61,32 @@ export function Record({ connection, view, names }: { connection: Connection; vi
           </label>
         </fieldset>
       )}
-      {view.dropped > 0 && <p className="muted">The oldest {view.dropped} are no longer kept here.</p>}
+      {view.dropped > 0 && <p className="muted">The oldest {view.dropped} events are no longer kept here.</p>}
       {shown.length > 0 && <List entries={shown} />}
-      {total === 0 && <p className="muted empty">Nothing yet. Connect, then subscribe to a job, or to all.</p>}
-      {total > 0 && shown.length === 0 && <p className="muted empty">Nothing that is chosen above.</p>}
+      {total === 0 && <p className="muted empty">No events yet. Connect, then subscribe to a job or to all jobs.</p>}
+      {total > 0 && shown.length === 0 && <p className="muted empty">No event matches the filters above.</p>}
     </section>
   )
 }
 
-/** Stays at the newest entry while it is in sight. */
+/** Follows the newest entry while it is in sight. */
 function List({ entries }: { entries: readonly Entry[] }) {
   const list = useRef<HTMLOListElement>(null)
   const [following, setFollowing] = useState(true)
-  const toTheEnd = () => list.current?.scrollTo({ top: list.current.scrollHeight })
 
+  // biome-ignore lint/correctness/useExhaustiveDependencies: runs when there are new entries
   useLayoutEffect(() => {
-    if (following) toTheEnd()
+    if (following) list.current?.scrollTo({ top: list.current.scrollHeight })
   }, [entries, following])
 
-  function scrolled() {
-    const { scrollHeight, scrollTop, clientHeight } = list.current!
+  function scrolled({ currentTarget }: UIEvent<HTMLOListElement>) {
+    const { scrollHeight, scrollTop, clientHeight } = currentTarget
     setFollowing(scrollHeight - scrollTop - clientHeight < NEAR_THE_END)
   }
 
   return (
     <div className="entries">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a list that scrolls must be reachable by keyboard */}
       <ol ref={list} onScroll={scrolled} tabIndex={0} aria-label="Recorded events, oldest first">
         {entries.map(entry => (
           <Row key={entry.number} entry={entry} />
@@ -86,7 +94,7 @@ function List({ entries }: { entries: readonly Entry[] }) {
       </ol>
       {!following && (
         <button type="button" className="button newest" onClick={() => setFollowing(true)}>
-          To the newest
+          Go to the newest
         </button>
       )}
     </div>
@@ -95,28 +103,31 @@ function List({ entries }: { entries: readonly Entry[] }) {
 
 const Row = memo(function Row({ entry }: { entry: Entry }) {
   const [open, setOpen] = useState(false)
-  const { at, direction, name, payload, faults } = entry
+  const { at, direction, name, payload, violations } = entry
   const heading = (
     <>
-      <time dateTime={at.toISOString()}>{at.toTimeString().slice(0, 8)}.{String(at.getMilliseconds()).padStart(3, '0')}</time>
+      <time dateTime={at.toISOString()}>
+        {at.toTimeString().slice(0, 8)}.{String(at.getMilliseconds()).padStart(3, '0')}
+      </time>
       <span className="direction" role="img" aria-label={DIRECTIONS[direction]} title={DIRECTIONS[direction]}>
         {SIGNS[direction]}
       </span>
       <span className="name">{visible(name)}</span>
       <bdi className="gist">{gist(payload)}</bdi>
-      {direction !== 'own' && <Verdict valid={faults.length === 0} />}
+      {direction !== 'own' && <Verdict valid={violations.length === 0} />}
     </>
   )
   if (direction === 'own') return <li className="own">{heading}</li>
   return (
-    <li className={faults.length ? 'invalid' : ''}>
+    <li className={violations.length ? 'invalid' : ''}>
       <details onToggle={event => setOpen(event.currentTarget.open)}>
         <summary>{heading}</summary>
         {open && <Payload payload={payload} />}
       </details>
-      {faults.length > 0 && (
-        <ul className="faults">
-          {faults.map(({ pointer, detail }, index) => (
+      {violations.length > 0 && (
+        <ul className="violations">
+          {violations.map(({ pointer, detail }, index) => (
+            // biome-ignore lint/suspicious/noArrayIndexKey: violations never change their places
             <li key={index}>
               <code>{visible(pointer)}</code> {visible(detail)}
             </li>
@@ -138,31 +149,25 @@ function Payload({ payload }: { payload: Json | undefined }) {
   const cut = !whole && text.length > MOST_SHOWN
   return (
     <>
-      <pre tabIndex={0} aria-label="Payload">{cut ? text.slice(0, MOST_SHOWN) : text}</pre>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard */}
+      <section className="json" tabIndex={0} aria-label="Payload">
+        <pre>{cut ? text.slice(0, MOST_SHOWN) : text}</pre>
+      </section>
       <span className="actions">
-        {cut && <button type="button" className="button small" onClick={() => setWhole(true)}>Show all {text.length.toLocaleString('en')} characters</button>}
+        {cut && (
+          <button type="button" className="button small" onClick={() => setWhole(true)}>
+            Show all {text.length.toLocaleString('en')} characters
+          </button>
+        )}
         <Copy text={text} />
       </span>
     </>
   )
 }
 
-function Copy({ text }: { text: string }) {
-  const [done, setDone] = useState<boolean>()
-  const copy = () => navigator.clipboard.writeText(text).then(() => setDone(true), () => setDone(false))
-  // Browsers have a clipboard only for pages that came over a safe connection, or from this machine.
-  if (!('clipboard' in navigator)) return null
-  return (
-    <>
-      <button type="button" className="button small" onClick={() => void copy()}>Copy</button>
-      <span role="status" className="muted">{done === undefined ? '' : done ? 'Copied' : 'The browser did not allow it'}</span>
-    </>
-  )
-}
-
 const GIST = 200
 
-/** The little that tells one event from the next; all of it is in the payload. */
+/** What tells one event from the next, in a few words. The payload has all of it. */
 function gist(payload: Json | undefined): string {
   if (typeof payload === 'string') return visible(payload)
   if (payload === undefined || payload === null || typeof payload !== 'object' || Array.isArray(payload)) return ''
@@ -174,5 +179,5 @@ function gist(payload: Json | undefined): string {
 
 const brief = (value: Json) => (value !== null && typeof value === 'object' ? '{…}' : String(value))
 
-/** Jobs of one minute begin alike. */
+/** The ids of jobs that were submitted within a minute begin alike. */
 const ending = (value: Json) => `…${String(value).slice(-6)}`

@@ -1,18 +1,19 @@
-// What the page's log knows beside its text: `node --test log.test.mjs`. No browser: these parts are pure.
+// biome-ignore-all lint/suspicious/noControlCharactersInRegex: the tests look for control characters
+// The parts of the console's log that need no browser: `node --test log.test.ts`.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { BOLD, PLAIN, classesOf, show } from '../../console/src/log/ansi.ts'
+import { BOLD, classesOf, PLAIN, show } from '../../console/src/log/ansi.ts'
 import { Numbers } from '../../console/src/log/numbers.ts'
 import { Transcript } from '../../console/src/log/transcript.ts'
 
-const spansOf = (line, style = PLAIN) => {
-  const { text, spans } = show(line, style)
-  const pieces = []
-  for (let at = 0; at < spans.length; at += 3) pieces.push([text.slice(spans[at], spans[at + 1]), classesOf(spans[at + 2])])
+function spansOf(line: string): [text: string, classes: string][] {
+  const { text, spans } = show(line, PLAIN)
+  const pieces: [string, string][] = []
+  for (let at = 0; at < spans.length; at += 3) pieces.push([text.slice(spans[at], spans[at + 1]), classesOf(spans[at + 2] ?? PLAIN)])
   return pieces
 }
 
-test('colours become classes, and nothing of a sequence is left', () => {
+test('colour sequences become classes; no sequence is left in the text', () => {
   const cases = {
     '\x1b[31mred\x1b[0m plain': [['red', 'a-f1']],
     '\x1b[1;32;44mall\x1b[m': [['all', 'a-b a-f2 a-g4']],
@@ -22,7 +23,11 @@ test('colours become classes, and nothing of a sequence is left', () => {
     '\x1b[38;2;255;0;0mtrue': [['true', 'a-f196']],
     '\x1b[38;2;128;128;128mgrey': [['grey', 'a-f244']],
     '\x1b[7;31mturned': [['turned', 'a-ft a-g1']],
-    '\x1b[31mred\x1b[1mbold\x1b[22mthin': [['red', 'a-f1'], ['bold', 'a-b a-f1'], ['thin', 'a-f1']],
+    '\x1b[31mred\x1b[1mbold\x1b[22mthin': [
+      ['red', 'a-f1'],
+      ['bold', 'a-b a-f1'],
+      ['thin', 'a-f1'],
+    ],
     '\x9b33mC1\x9b0m': [['C1', 'a-f3']],
     '\x1b[38;5;999mnone': [],
     '\x1b[2Kplain\x1b[3A': [],
@@ -33,19 +38,26 @@ test('colours become classes, and nothing of a sequence is left', () => {
   }
 })
 
-test('a style goes on until it is taken back, for each stream by itself', () => {
+test('a style lasts until it is reset, separately for each stream', () => {
   const transcript = new Transcript()
   transcript.add(1, 'stdout', ['\x1b[1mbold', 'still'])
   transcript.add(3, 'stderr', ['plain'])
   transcript.add(4, 'stdout', ['on\x1b[0m', 'off'])
-  const spans = []
+  const spans: number[][] = []
   transcript.eachSpan(0, transcript.characters, (from, to, style) => spans.push([from, to, style]))
-  assert.deepEqual(spans, [[0, 4, BOLD], [5, 10, BOLD], [17, 19, BOLD]])
+  assert.deepEqual(spans, [
+    [0, 4, BOLD],
+    [5, 10, BOLD],
+    [17, 19, BOLD],
+  ])
 })
 
-test('any bytes at all are shown without a control character, in little time', () => {
+test('any bytes are shown without control characters, quickly', () => {
   let seed = 7
-  const random = below => (seed = (seed * 1103515245 + 12345) % 2147483648) % below
+  const random = (below: number) => {
+    seed = (seed * 1103515245 + 12345) % 2147483648
+    return seed % below
+  }
   for (let round = 0; round < 3000; round += 1) {
     const line = Array.from({ length: random(60) }, () => '\x1b\x1b[]P;:0123m\x07\x9b\x9c\\ab\x00\x7f\x85é'[random(24)]).join('')
     assert.doesNotMatch(show(line, PLAIN).text, /[\x00-\x08\x0a-\x1f\x7f-\x9f]/, JSON.stringify(line))
@@ -57,42 +69,68 @@ test('any bytes at all are shown without a control character, in little time', (
   }
 })
 
-test('every line keeps its number and its stream, also after gaps and when the first ones are forgotten', () => {
+test('lines keep number and stream after gaps and dropped lines', () => {
   const transcript = new Transcript()
   transcript.add(1, 'stdout', ['one', 'two', 'three'])
   transcript.addNote('Lines 4 to 9 are gone')
   transcript.add(10, 'stderr', ['ten: error: it broke', 'eleven'])
   transcript.add(12, 'stdout', ['0 errors', '\x1b[31mthirteen'])
-  const numbers = () => Array.from({ length: transcript.lines - transcript.droppedLines }, (_, at) => transcript.seqOf(at + transcript.droppedLines))
+  const numbers = () =>
+    Array.from({ length: transcript.lines - transcript.droppedLines }, (_, at) => transcript.seqOf(at + transcript.droppedLines))
   assert.deepEqual(numbers(), [1, 2, 3, 0, 10, 11, 12, 13])
-  assert.deepEqual([0, 4, 5, 6].map(line => transcript.streamOf(line)), ['stdout', 'stderr', 'stderr', 'stdout'])
+  assert.deepEqual(
+    [0, 4, 5, 6].map(line => transcript.streamOf(line)),
+    ['stdout', 'stderr', 'stderr', 'stdout'],
+  )
   assert.equal(transcript.lineOf(10), 4)
   assert.equal(transcript.lineOf(5), 4) // gone: the next one there is
   assert.equal(transcript.lineOf(14), null)
-  assert.deepEqual([transcript.troubles.length, transcript.troubles.at(0)], [1, 4])
+  assert.deepEqual([transcript.errorLines.length, transcript.errorLines.at(0)], [1, 4])
 
   transcript.drop(5, 'one\ntwo\nthree\nLines 4 to 9 are gone\nten: error: it broke\n'.length)
   assert.deepEqual(numbers(), [11, 12, 13])
-  assert.equal(transcript.troubles.length, 0)
+  assert.equal(transcript.errorLines.length, 0)
   assert.equal(transcript.streamOf(5), 'stderr')
-  const spans = []
-  transcript.eachSpan(transcript.droppedCharacters, transcript.characters, (from, to) => spans.push([from - transcript.droppedCharacters, to - transcript.droppedCharacters]))
+  const spans: number[][] = []
+  transcript.eachSpan(transcript.droppedCharacters, transcript.characters, (from, to) =>
+    spans.push([from - transcript.droppedCharacters, to - transcript.droppedCharacters]),
+  )
   assert.deepEqual(spans, [['eleven\n0 errors\n'.length, 'eleven\n0 errors\nthirteen'.length]])
 })
 
-test('what tells of trouble, and what only seems to', () => {
-  const trouble = ['error: x', 'main.c:3:1: error: y', 'FATAL', 'Traceback (most recent call last):', 'ValueError: bad', '2 failed', 'build FAILED', 'Segmentation fault', 'ninja: error: z']
-  const none = ['0 errors', 'no errors found', 'errors: 0', 'Compiling error.cpp', 'error_handler ready', 'without any errors', 'terror', 'src/errors/index.ts', 'failed: 0']
-  const tells = line => {
+test('error lines are told from lines that only look like errors', () => {
+  const errors = [
+    'error: x',
+    'main.c:3:1: error: y',
+    'FATAL',
+    'Traceback (most recent call last):',
+    'ValueError: bad',
+    '2 failed',
+    'build FAILED',
+    'Segmentation fault',
+    'ninja: error: z',
+  ]
+  const others = [
+    '0 errors',
+    'no errors found',
+    'errors: 0',
+    'Compiling error.cpp',
+    'error_handler ready',
+    'without any errors',
+    'terror',
+    'src/errors/index.ts',
+    'failed: 0',
+  ]
+  const tellsOfError = (line: string) => {
     const transcript = new Transcript()
     transcript.add(1, 'stdout', [line])
-    return transcript.troubles.length === 1
+    return transcript.errorLines.length === 1
   }
-  for (const line of trouble) assert.ok(tells(line), line)
-  for (const line of none) assert.ok(!tells(line), line)
+  for (const line of errors) assert.ok(tellsOfError(line), line)
+  for (const line of others) assert.ok(!tellsOfError(line), line)
 })
 
-test('numbers grow, shrink from the front, and are found', () => {
+test('numbers are added at the end, dropped at the front, and found', () => {
   const numbers = new Numbers()
   for (let value = 0; value < 10_000; value += 1) {
     numbers.push(value * 2)
