@@ -33,6 +33,7 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 LAUNCH_SECONDS = 60.0
 SHOWN_LINES = 40
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 READY_URL = re.compile(r"^runcast is ready at (https?://\S+)", re.MULTILINE)
 TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL | re.IGNORECASE)
 
@@ -47,8 +48,8 @@ class DemoFailed(RuncastError):
 def run() -> int:
     """The whole demo; 0 when everything worked. Leaves no process and no folder, also when it is interrupted."""
     console = output()
-    with _signals_as_interrupts(), tempfile.TemporaryDirectory(prefix="runcast-demo-") as folder, _server(Path(folder)) as url:
-        token = read_token(Path(folder) / "data" / "admin-token")
+    with _signals_as_interrupts(), _temporary_folder() as folder, _server(folder) as url:
+        token = read_token(folder / "data" / "admin-token")
         client = Client(url, token=token.value if token else None)
         with closing(client):
             console.print(f"A server of its own is ready at [bold]{url}[/].")
@@ -134,6 +135,16 @@ def _say_what_next(console: Console) -> None:
 
 
 @contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    folder = tempfile.TemporaryDirectory(prefix="runcast-demo-")
+    try:
+        yield Path(folder.name)
+    finally:
+        with _interrupts_deferred():
+            folder.cleanup()
+
+
+@contextmanager
 def _server(folder: Path) -> Iterator[str]:
     """The URL of a server that lives as long as the context, with everything it keeps in `folder`."""
     log = folder / "server.log"
@@ -173,7 +184,7 @@ def _ready_url(server: subprocess.Popen[bytes], log: Path) -> str:
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
     """Stops the server in good order; ends it and all that it started if that takes too long."""
-    with _uninterrupted():
+    with _interrupts_deferred():
         try:
             family = psutil.Process(server.pid).children(recursive=True)
         except psutil.NoSuchProcess:
@@ -191,7 +202,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _signals_as_interrupts() -> Iterator[None]:
-    """A closed terminal and `kill` clear up as Ctrl-C does."""
+    """SIGTERM and SIGHUP (a closed terminal) interrupt as Ctrl-C does, so that the cleanup runs."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
@@ -201,11 +212,14 @@ def _signals_as_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Clearing up takes a moment, in which an impatient second Ctrl-C would leave a server behind."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+def _interrupts_deferred() -> Iterator[None]:
+    """Keeps signals away from a cleanup, which they would leave half done. One that arrived interrupts when the cleanup is over."""
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in INTERRUPTS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if received and sys.exception() is None:  # an error that is on its way says more
+        raise KeyboardInterrupt

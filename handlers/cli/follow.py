@@ -233,8 +233,14 @@ class _Connection:
         return Event("subscribed", {"job": ack["job"]})
 
     def close(self) -> None:
-        self._socket.shutdown()
-        self._http.close()
+        # In a thread of its own: websocket-client's close() waits for the server and swallows every exception meanwhile. Python raises the
+        # KeyboardInterrupt of Ctrl-C in the main thread, where it would be lost.
+        closing = threading.Thread(target=self._socket.shutdown, daemon=True)
+        closing.start()
+        try:
+            closing.join()
+        finally:
+            self._http.close()
 
     def _on_event(self, name: str, data: Json = None, *_: Any) -> None:
         if isinstance(data, dict) and data.get("job_id") in (self._job_id, None):

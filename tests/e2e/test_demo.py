@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from handlers.cli.demo import DemoFailed, _server
+from handlers.cli.demo import DemoFailed, _interrupts_deferred, _server
 from support.waiting import eventually
 
 DEADLINE = 60.0
@@ -75,3 +75,21 @@ def test_a_demo_that_fails_tells_what_its_server_said(folder: Path) -> None:
     with pytest.raises(DemoFailed, match=r"(?s)^It does not work\.\nThe server said:\nruncast is ready at http"), _server(folder):
         raise DemoFailed("It does not work.")
     assert processes_of(folder) == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_during_cleanup_counts_once_cleanup_is_over(signum: signal.Signals) -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), _interrupts_deferred():
+        signal.raise_signal(signum)
+        steps.append("cleaned up")
+    assert steps == ["cleaned up"]
+
+
+def test_an_interrupt_during_cleanup_does_not_hide_an_error() -> None:
+    with pytest.raises(DemoFailed):
+        try:
+            raise DemoFailed("It does not work.")
+        finally:
+            with _interrupts_deferred():
+                signal.raise_signal(signal.SIGINT)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from handlers.cli.client import Client, Refused, Unreachable
-from handlers.cli.follow import Event, _Lines, _Lost, follow
+from handlers.cli.follow import Event, _Connection, _Lines, _Lost, follow
 
 
 def log(first_seq: int, *lines: str) -> Event:
@@ -87,3 +90,23 @@ def test_an_ended_job_that_says_nothing_is_not_waited_for_for_ever(monkeypatch: 
     Connections(monkeypatch, [subscribed("running")], [subscribed("completed")])
     with pytest.raises(Unreachable):
         list(follow(Client("http://localhost"), "j", patience=0.02))
+
+
+# -- interrupts -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_while_a_connection_closes_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted = threading.Event()
+
+    def close_as_websocket_client_does() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupted.wait(10)
+        except BaseException:
+            pass
+
+    connection = _Connection(Client("http://localhost"))
+    monkeypatch.setattr(connection._socket, "shutdown", close_as_websocket_client_does)
+    with pytest.raises(KeyboardInterrupt):
+        connection.close()
+    interrupted.set()
