@@ -47,7 +47,7 @@ def _belongs(process: psutil.Process, folder: str) -> bool:
         return False
 
 
-def test_the_demo_shows_it_all_and_leaves_nothing(folder: Path) -> None:
+def test_the_demo_runs_all_steps_and_leaves_nothing(folder: Path) -> None:
     demo = start(folder)
     assert demo.wait(DEADLINE) == 0
     said = (folder.parent / "said").read_text()
@@ -71,8 +71,8 @@ def test_an_interrupted_demo_leaves_nothing(folder: Path, signum: signal.Signals
     assert list(folder.iterdir()) == []
 
 
-def test_a_demo_that_fails_tells_what_its_server_said(folder: Path) -> None:
-    with pytest.raises(DemoFailed, match=r"(?s)^It does not work\.\nThe server said:\nruncast is ready at http"), _server(folder):
+def test_a_failed_demo_prints_the_server_s_log(folder: Path) -> None:
+    with pytest.raises(DemoFailed, match=r"(?s)^It does not work\.\nThe server's log:\nruncast is ready at http"), _server(folder):
         raise DemoFailed("It does not work.")
     assert processes_of(folder) == []
 
