@@ -72,7 +72,7 @@ def test_pages_are_relative_and_hold_no_script_or_style(events: Page) -> None:
         assert not [link for link in own if re.match(r"/|[a-z]+:", link)]
 
 
-def test_every_asset_of_a_page_is_there(events: Page) -> None:
+def test_every_asset_of_a_page_exists(events: Page) -> None:
     assets = swagger.assets()
     wanted = {link.rpartition("assets/")[2] for page in (events, Page(swagger.swagger_page())) for link in page.links if "assets/" in link}
     assert wanted == set(assets)
@@ -86,7 +86,7 @@ def test_swagger_ui_is_a_current_release() -> None:
     assert (int(version[1]), int(version[2])) >= (5, 34)
 
 
-def test_without_a_build_of_the_consoles_plain_pages_are_there(contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_built_consoles_plain_pages_are_served(contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(built_pages, "FOLDER", tmp_path / "never-built")
     service: Any = None  # neither asks it
     assert documents.get_docs(service).body == swagger.swagger_page()
@@ -95,11 +95,11 @@ def test_without_a_build_of_the_consoles_plain_pages_are_there(contract: Contrac
     assert plain.body == swagger.events_page(contract.published_asyncapi(host="127.0.0.1:8000"), contract.openapi)
 
 
-def test_every_link_within_the_events_page_leads_somewhere(events: Page) -> None:
+def test_every_link_within_the_events_page_has_a_target(events: Page) -> None:
     assert {link[1:] for link in events.links if link.startswith("#")} <= events.anchors
 
 
-def test_every_event_is_there_with_its_fields_and_examples(contract: Contract, events: Page) -> None:
+def test_every_event_is_shown_with_its_fields_and_examples(contract: Contract, events: Page) -> None:
     for name, operation in contract.asyncapi["operations"].items():
         assert name in events.anchors
         assert operation["summary"] in events.text
@@ -117,7 +117,7 @@ def test_types_show_their_bounds(events: Page) -> None:
     assert {"type-Job", "type-Problem", "type-InputError"} <= events.anchors
 
 
-def test_what_a_document_says_is_escaped(contract: Contract) -> None:
+def test_text_from_a_document_is_escaped(contract: Contract) -> None:
     document: dict[str, Any] = copy.deepcopy(dict(contract.asyncapi))
     document["info"]["description"] = "<script>alert(1)</script> [x](javascript:alert(1))"
     document["operations"]["log"]["summary"] = "<img src=x onerror=alert(1)>"
@@ -128,7 +128,7 @@ def test_what_a_document_says_is_escaped(contract: Contract) -> None:
     assert not [link for link in page.links if link.startswith("javascript")]
 
 
-def test_the_programs_name_the_server_that_was_asked(contract: Contract) -> None:
+def test_example_programs_name_the_requested_server(contract: Contract) -> None:
     plain = Page(swagger.events_page(contract.asyncapi, contract.openapi))
     assert 'io("http://127.0.0.1:8000", { auth: { token } })' in plain.text
     behind_proxy = contract.published_asyncapi(host="jobs.example.com", secure=True, prefix="/runcast")
