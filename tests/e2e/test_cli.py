@@ -1,4 +1,4 @@
-"""The command line as its users have it: the real command, against a real server."""
+"""The real command against a real server."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Shell:
         return Said(command.returncode, out, err)
 
     def submit(self, task: str, **inputs: Json) -> str:
-        """What a test needs but is not about is done without the command, a start of which takes half a second."""
+        """Set-up that a test is not about: submits without the command, which takes half a second to start."""
         return self.server.run(task, **inputs)
 
     def ended(self, task: str, **inputs: Json) -> str:
@@ -106,7 +106,7 @@ def runcast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 def rest_of(stream: IO[str] | None) -> str:
-    """What follows on a stream that was read from already; communicate() would leave out what is in its buffer."""
+    """The rest of a stream that was already read from; communicate() would omit what is in its buffer."""
     assert stream
     return stream.read()
 

@@ -1,4 +1,4 @@
-"""`runcast demo`, whole and interrupted: it shows what it promises, and leaves nothing."""
+"""`runcast demo`, complete and interrupted: it runs every step and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEADLINE = 60.0
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """The demo with its temporary files in `folder`, which also tells its processes from all others."""
+    """The demo with its temporary files in `folder`, by which the test also recognises its processes."""
     with (folder.parent / "said").open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "handlers.cli.main", "demo"],

@@ -1,4 +1,4 @@
-"""What a client gives to a task is plain data: whole arguments, in the workspace, and options only where the operator allows them."""
+"""A client's inputs for a task are plain data: whole arguments, inside the workspace, and options only where the operator allows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line accepts, and what it makes of it. No server."""
+"""How the command line is parsed, without a server."""
 
 from __future__ import annotations
 

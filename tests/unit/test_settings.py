@@ -1,4 +1,4 @@
-"""Every setting, from an option, from a variable, and from both; and what is refused."""
+"""Every setting from an option, from a variable and from both; and which values are refused."""
 
 from __future__ import annotations
 
