@@ -1,8 +1,8 @@
-"""The places at which tests let a process of the service crash: between any two steps of a job's way through it.
+"""Points at which tests crash a process of the service: between any two steps in the life of a job.
 
-Nothing happens at them unless `RUNCAST_FAULT_POINTS` named a folder when the process started; then a file there, with the name of a point,
-arms it: the process that comes by and can remove the file is killed, as by `kill -9`. No request, recipe or job can set the variable of a
-process of ours, and jobs do not see it. Nothing but tests may use it.
+They do nothing unless `RUNCAST_FAULT_POINTS` names a folder when the process starts. A file there with the name of a point arms the point:
+the first process that reaches it and removes the file is killed, as by `kill -9`. Only tests may use this: no request, recipe or job can
+set the variable for a process of the service, and jobs do not see it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ POINTS = frozenset(
     {
         # the API
         "submit.stored",  # in the transaction
-        "submit.committed",  # not answered yet
+        "submit.committed",  # before the answer
         # the worker: its dispatcher, and the process that forks
         "claim.stored",
         "claim.committed",
         "claim.handed_over",
         "lease.received",
         "lease.passed",
-        "sweep.ended",  # what a lost supervisor left is ended
+        "sweep.ended",  # the processes of a lost supervisor are ended
         "sweep.stored",
         "sweep.committed",
         # a supervisor
@@ -43,15 +43,15 @@ _FOLDER = os.environ.get(VARIABLE)
 
 
 def reached(point: str) -> None:
-    """Whoever gets here dies if the point is armed."""
+    """Kills the process if the point is armed."""
     if _FOLDER is not None:
-        _die_if_armed(point, _FOLDER)
+        _kill_if_armed(point, _FOLDER)
 
 
-def _die_if_armed(point: str, folder: str) -> None:
+def _kill_if_armed(point: str, folder: str) -> None:
     assert point in POINTS, point
     try:
-        os.unlink(f"{folder}/{point}")  # noqa: PTH108  # one of many may do it, and this is the whole of it
+        os.unlink(f"{folder}/{point}")  # noqa: PTH108  # atomic: one of several processes succeeds
     except FileNotFoundError:
         return
     os.kill(os.getpid(), signal.SIGKILL)

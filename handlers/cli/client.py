@@ -1,4 +1,4 @@
-"""A client of the HTTP contract: one method a call, plain JSON in and out.
+"""A client of the HTTP contract: one method per call, plain JSON in and out.
 
 It knows `openapi/jobs.yaml` and nothing of the server behind it; it must never touch the store. Live events are in `follow.py`.
 """
@@ -18,28 +18,28 @@ from jobs.errors import OperatorError, RuncastError
 from jobs.model import HEADER_WORD, Json
 from jobs.settings import is_loopback
 
-ANSWER_SECONDS = 30.0
-"""No call of the contract takes longer, but for a log that is followed."""
-CONNECT_SECONDS = 5.0
+ANSWER_TIMEOUT_SECONDS = 30.0
+"""No call of the contract takes longer, except following a log."""
+CONNECT_TIMEOUT_SECONDS = 5.0
 LOG_PAGE = 10_000
 JOB_PAGE = 200
 SEARCHED_JOBS = 1000
-"""A job named by a part of its id is looked for among so many of the newest."""
+"""A part of an id is searched among this many of the newest jobs."""
 
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 PART_OF_ID = re.compile(r"[0-9a-f-]{4,36}", re.IGNORECASE)
 
 
 class Unreachable(OperatorError):
-    """Nothing answers at the URL, or something that is not runcast."""
+    """No server answers at the URL, or one that is not runcast."""
 
 
-class UnclearJob(OperatorError):
-    """What the user wrote for a job names none, or several."""
+class JobNotIdentified(OperatorError):
+    """The user's name for a job matches no job, or several."""
 
 
 class Refused(RuncastError):
-    """The server refused the call; `problem` is what it said (RFC 9457)."""
+    """The server refused the call; `problem` is its answer (RFC 9457)."""
 
     def __init__(self, problem: Mapping[str, Json]) -> None:
         super().__init__(str(problem.get("detail") or problem.get("title") or "The server refused the call."))
@@ -52,15 +52,15 @@ class Refused(RuncastError):
 
 @dataclass(frozen=True)
 class Token:
-    """A token, and in words where it was found. Raises OperatorError for one that no request can carry."""
+    """A token, and where it was found, in words. Raises OperatorError for a token that no request can carry."""
 
     value: str
     source: str
 
     def __post_init__(self) -> None:
-        # The libraries would fail somewhere below, and some of them would show it.
+        # Otherwise a library would fail later, and its message might show the token.
         if not HEADER_WORD.fullmatch(self.value):
-            raise OperatorError(f"The token from {self.source} cannot be sent: one is ASCII letters, digits and signs without spaces.")
+            raise OperatorError(f"The token from {self.source} cannot be sent: it must be printable ASCII without spaces.")
 
 
 def read_token(path: Path) -> Token | None:
@@ -75,7 +75,7 @@ def read_token(path: Path) -> Token | None:
 
 
 class _Bearer(requests.auth.AuthBase):
-    """As an `auth` object, because a header alone would give way to an entry of the user's `.netrc`."""
+    """An `auth` object, because an entry of the user's `.netrc` would override a plain header."""
 
     def __init__(self, token: str) -> None:
         self._header = f"Bearer {token}"
@@ -96,7 +96,7 @@ class Client:
             self._session.auth = _Bearer(token)
 
     def new_session(self) -> requests.Session:
-        """A session without the token. On loopback no proxy that the environment names is asked."""
+        """A session without the token. Calls to loopback ignore proxies that the environment names."""
         session = requests.Session()
         session.trust_env = not is_loopback(urlsplit(self.url).hostname or "")
         return session
@@ -112,7 +112,7 @@ class Client:
         return self._json("GET", f"/jobs/{job_id}", params={"wait": wait} if wait else {})
 
     def jobs(self, *, limit: int, filters: Mapping[str, Json] | None = None) -> list[Json]:
-        """The newest jobs that pass the filters, from as many pages as it takes."""
+        """The newest jobs that match the filters, from as many pages as needed."""
         found: list[Json] = []
         cursor: str | None = None
         while len(found) < limit:
@@ -125,26 +125,26 @@ class Client:
         return found
 
     def find_job(self, name: str) -> str:
-        """The id of the job that `name` means: an id, the beginning or the end of one, or `last`."""
+        """The id of the job that the user named by its id, by the beginning or end of one, or by `last`."""
         if JOB_ID.fullmatch(name):
             return name.lower()
         if name == "last":
             return self._last_job()
         if not PART_OF_ID.fullmatch(name):
-            raise UnclearJob(f"{name!r} is not a job: give its id, at least 4 characters of its beginning or end, or 'last'.")
+            raise JobNotIdentified(f"{name!r} is not a job id: give an id, at least 4 characters of its beginning or end, or 'last'.")
         part = name.lower()
         ids = [str(job["id"]) for job in self.jobs(limit=SEARCHED_JOBS)]
         matching = [job_id for job_id in ids if job_id.startswith(part) or job_id.endswith(part)]
         if not matching:
-            raise UnclearJob(f"None of the {SEARCHED_JOBS} newest jobs has an id that begins or ends with {name!r}.")
+            raise JobNotIdentified(f"None of the {SEARCHED_JOBS} newest jobs has an id that begins or ends with {name!r}.")
         if len(matching) > 1:
-            raise UnclearJob(f"{name!r} may mean {len(matching)} jobs, such as {matching[0]} and {matching[1]}.")
+            raise JobNotIdentified(f"{name!r} matches {len(matching)} jobs, such as {matching[0]} and {matching[1]}.")
         return matching[0]
 
     def _last_job(self) -> str:
         newest = self.jobs(limit=1)
         if not newest:
-            raise UnclearJob("There is no last job: the server has none.")
+            raise JobNotIdentified("There is no last job: the server has no jobs.")
         return str(newest[0]["id"])
 
     def history(self, job_id: str) -> list[Json]:
@@ -155,7 +155,7 @@ class Client:
         return self._json("GET", f"/jobs/{job_id}/log", params=params)
 
     def log_lines(self, job_id: str, *, tail: int | None = None, stream: str | None = None) -> Iterator[Json]:
-        """The lines that are stored by now."""
+        """The lines stored so far."""
         page = self.log_page(job_id, tail=tail, stream=stream)
         yield from page["lines"]
         while tail is None and not page["complete"]:
@@ -166,15 +166,15 @@ class Client:
                 return
 
     def raw_log(self, job_id: str, *, follow: bool = False, tail: int | None = None, stream: str | None = None) -> Iterator[bytes]:
-        """The log as the job wrote it, in pieces as they arrive."""
+        """The log byte for byte, in pieces as they arrive."""
         params = {"follow": "true" if follow else None, "tail": tail, "stream": stream}
         headers = {"Accept": "text/plain, application/problem+json"}
-        answer = self._call("GET", f"/jobs/{job_id}/log", params=params, headers=headers, stream=True, patient=follow)
+        answer = self._call("GET", f"/jobs/{job_id}/log", params=params, headers=headers, stream=True, without_timeout=follow)
         with answer:
             try:
                 yield from answer.iter_content(1 << 16)
             except requests.RequestException as error:
-                raise Unreachable(f"The connection to {self.url} was lost in the middle of the log.") from error
+                raise Unreachable(f"The connection to {self.url} was lost while the log was read.") from error
 
     def cancel(self, job_id: str, *, force: bool = False) -> Json:
         return self._json("POST", f"/jobs/{job_id}/cancel", json={"force": True} if force else {})
@@ -208,19 +208,19 @@ class Client:
             try:
                 return answer.json()
             except requests.JSONDecodeError as error:
-                raise self._stranger(answer) from error
+                raise self._not_runcast(answer) from error
 
-    def _call(self, method: str, path: str, *, patient: bool = False, **request: Any) -> requests.Response:
-        timeout = (CONNECT_SECONDS, None if patient else ANSWER_SECONDS)
+    def _call(self, method: str, path: str, *, without_timeout: bool = False, **request: Any) -> requests.Response:
+        timeout = (CONNECT_TIMEOUT_SECONDS, None if without_timeout else ANSWER_TIMEOUT_SECONDS)
         try:
             answer = self._session.request(method, f"{self.url}/api{path}", timeout=timeout, allow_redirects=False, **request)
         except requests.exceptions.SSLError as error:
-            raise Unreachable(f"No safe connection to {self.url}: its certificate is not trusted.") from error
+            raise Unreachable(f"No secure connection to {self.url}: its certificate is not trusted.") from error
         except requests.Timeout as error:
             raise Unreachable(f"{self.url} did not answer in time.") from error
         except requests.ConnectionError as error:
-            raise Unreachable(f"Nothing answers at {self.url}: is `runcast serve` running?") from error
-        except (requests.RequestException, ValueError) as error:  # the latter from the libraries below, as for a proxy with no proper name
+            raise Unreachable(f"No server answers at {self.url}. Is `runcast serve` running?") from error
+        except (requests.RequestException, ValueError) as error:  # ValueError: from a lower library, for example for a malformed proxy name
             raise Unreachable(f"{self.url} cannot be called: {error}") from error
         if not answer.ok or answer.is_redirect:
             with answer:
@@ -231,24 +231,24 @@ class Client:
         try:
             problem = answer.json()
         except requests.JSONDecodeError:
-            return self._stranger(answer)
+            return self._not_runcast(answer)
         if isinstance(problem, dict) and "title" in problem:
             return Refused(problem)
-        return self._stranger(answer)
+        return self._not_runcast(answer)
 
-    def _stranger(self, answer: requests.Response) -> Unreachable:
-        return Unreachable(f"What answers at {self.url} is not runcast (it said {answer.status_code} {answer.reason}).")
+    def _not_runcast(self, answer: requests.Response) -> Unreachable:
+        return Unreachable(f"The server at {self.url} is not runcast (it answered {answer.status_code} {answer.reason}).")
 
 
 def _base_url(url: str) -> str:
-    """Where the server is, without the `/api` that users copy along with it."""
-    if not _names_a_server(url):
-        raise OperatorError(f"{url!r} is not the URL of a server; one looks like http://127.0.0.1:8000.")
+    """The server's URL without the `/api` that users copy along with it."""
+    if not _is_server_url(url):
+        raise OperatorError(f"{url!r} is not the URL of a server, such as http://127.0.0.1:8000.")
     return url.rstrip("/").removesuffix("/api")
 
 
-def _names_a_server(url: str) -> bool:
-    """Of each part it is asked whether it can be used at all: the library finds out late, by errors of other libraries."""
+def _is_server_url(url: str) -> bool:
+    """Checks each part here, because requests reports a bad part late and with errors of other libraries."""
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname or "", parts.port

@@ -1,6 +1,6 @@
-"""Shows a job's events as they come: its log under a progress bar on a terminal, plain lines elsewhere, JSON lines when asked for.
+"""Shows a job's events as they arrive: the log above a progress bar on a terminal, plain lines elsewhere, JSON lines on request.
 
-Log lines go to standard output, everything said about them to standard error. It shows what it is given and calls no server.
+Log lines go to standard output, notes about them to standard error. This module shows what it is given and calls no server.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from handlers.cli.terminal import STYLES, duration, output, print_json, say, what
+from handlers.cli.terminal import STYLES, duration, job_title, output, print_json, print_note
 from jobs.model import Json, Status
 
 if TYPE_CHECKING:
     from handlers.cli.follow import Event
 
 EXIT_CODES: Mapping[str, int] = {Status.COMPLETED: 0, Status.FAILED: 1, Status.CANCELLED: 130}
-"""A job's result as the result of the command that followed it."""
+"""Exit code of a command that followed a job, by the job's final status."""
 
-WAITS: Mapping[str, str] = {
-    "slot": "for a free slot",
-    "concurrency_key": "for another job with the same key",
-    "worker": "for a worker of its queue; none is alive",
+WAIT_REASONS: Mapping[str, str] = {
+    "slot": "waiting for a free slot",
+    "concurrency_key": "waiting for another job with the same key",
+    "worker": "waiting for a worker of its queue; none is alive",
 }
 
 
 class View(Protocol):
-    """Shows a job's events as they come."""
+    """Shows a job's events as they arrive."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> None: ...
@@ -42,9 +42,9 @@ class View(Protocol):
 
 
 def view_for(*, as_json: bool = False, stream: str | None = None, console: Console | None = None) -> View:
-    """JSON lines if asked for, a live display on a terminal, and plain lines anywhere else.
+    """JSON lines on request, a live display on a terminal, and plain lines anywhere else.
 
-    Whoever prints while a live display is up must do so on its console.
+    While a live display is active, other output must be printed on the same console.
     """
     if as_json:
         return JsonLines()
@@ -53,7 +53,7 @@ def view_for(*, as_json: bool = False, stream: str | None = None, console: Conso
 
 
 def watch(events: Generator[Event, None, None], view: View) -> int:
-    """Shows the events until the job has ended; the exit code that says how it did."""
+    """Shows the events until the job has ended. Returns the exit code for its final status."""
     end: Mapping[str, Json] = {}
     problem: Mapping[str, Json] = {}
     with view, closing(events):
@@ -65,22 +65,22 @@ def watch(events: Generator[Event, None, None], view: View) -> int:
                 end = event.data
     if not isinstance(view, JsonLines):
         for line in ending(end, problem=problem):
-            say(line, colour=STYLES[end["status"]])
+            print_note(line, colour=STYLES[end["status"]])
     return EXIT_CODES[end["status"]]
 
 
 def ending(end: Mapping[str, Json], *, problem: Mapping[str, Json]) -> list[str]:
-    """How the job ended, in words: what `complete` said, and the problem of one that failed."""
+    """How the job ended, in words, from the event `complete` and the problem of a failed job."""
     took = f" after {duration(end['duration_seconds'])}" if end["duration_seconds"] is not None else ""
-    why = problem.get("detail") or (str(end["reason"]).replace("_", " ") if end["reason"] else "")
-    lines = [f"Job {end['job_id']} {end['status']}{took}" + (f": {why}" if why else "")]
+    cause = problem.get("detail") or (str(end["reason"]).replace("_", " ") if end["reason"] else "")
+    lines = [f"Job {end['job_id']} {end['status']}{took}" + (f": {cause}" if cause else "")]
     if end["result"]:
         lines.append(f"Result: {json.dumps(end['result'], ensure_ascii=False)}")
     return lines
 
 
 class JsonLines(AbstractContextManager["JsonLines"]):
-    """One event of the contract a line."""
+    """One line per event of the contract."""
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -90,7 +90,7 @@ class JsonLines(AbstractContextManager["JsonLines"]):
 
 
 class PlainLog(AbstractContextManager["PlainLog"]):
-    """Log lines as the job wrote them, and what else happens on standard error."""
+    """Log lines as the job wrote them, and notes about other events on standard error."""
 
     def __init__(self, *, stream: str | None = None) -> None:
         self._stream = stream
@@ -104,22 +104,22 @@ class PlainLog(AbstractContextManager["PlainLog"]):
                 sys.stdout.write("".join(f"{line}\n" for line in data["lines"]))
                 sys.stdout.flush()
         elif event.name == "status" and data["status"] == Status.RUNNING:
-            say(f"Job {data['job_id']} is running.")
-        elif remark := _remark(event):
-            say(remark)
+            print_note(f"Job {data['job_id']} is running.")
+        elif note := _note(event):
+            print_note(note)
 
 
-def _remark(event: Event) -> str | None:
-    """What interrupts a log, in words."""
+def _note(event: Event) -> str | None:
+    """An interruption of the log, in words."""
     if event.name == "gap":
-        return f"(Lines {event.data['first_seq']} to {event.data['last_seq']} are gone: the log is over its cap.)"
+        return f"(Lines {event.data['first_seq']} to {event.data['last_seq']} were dropped: the log exceeded its cap.)"
     if event.name == "lost":
-        return "(The connection was lost; trying again.)"
+        return "(The connection was lost; reconnecting.)"
     return None
 
 
 class LiveLog(AbstractContextManager["LiveLog"]):
-    """The log as it comes, above a bar that says how far the job is."""
+    """The log as it arrives, above a progress bar."""
 
     def __init__(self, console: Console, *, stream: str | None = None) -> None:
         self._console = console
@@ -134,7 +134,7 @@ class LiveLog(AbstractContextManager["LiveLog"]):
         )
         self._bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
         self._task = self._bar.add_task("connecting", total=None, message="")
-        self._what = ""
+        self._title = ""
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -153,20 +153,20 @@ class LiveLog(AbstractContextManager["LiveLog"]):
         elif event.name == "status":
             self._describe(data["status"])
             if data["status"] == Status.RUNNING:
-                self._show_progress(None, None)  # what it waited for is no longer true, nor how far an attempt before came
+                self._show_progress(None, None)  # clears why the job waited, and the progress of an earlier attempt
         elif event.name == "subscribed":
             self._show_job(data["job"])
-        elif remark := _remark(event):
-            self._console.print(f"[yellow]{escape(remark)}[/]")
+        elif note := _note(event):
+            self._console.print(f"[yellow]{escape(note)}[/]")
 
     def _show_job(self, job: Mapping[str, Json]) -> None:
-        waits = WAITS.get(job["waiting_for"] or "")
-        self._what = what(job)
+        wait_reason = WAIT_REASONS.get(job["waiting_for"] or "")
+        self._title = job_title(job)
         self._describe(job["status"])
-        self._show_progress(job["progress"]["percent"], f"waits {waits}" if waits else job["progress"]["message"])
+        self._show_progress(job["progress"]["percent"], wait_reason or job["progress"]["message"])
 
     def _describe(self, status: str) -> None:
-        self._bar.update(self._task, description=f"[bold]{escape(self._what)}[/] [{STYLES[status]}]{status}[/]")
+        self._bar.update(self._task, description=f"[bold]{escape(self._title)}[/] [{STYLES[status]}]{status}[/]")
 
     def _show_progress(self, percent: float | None, message: str | None) -> None:
         total = None if percent is None else 100
@@ -178,6 +178,6 @@ def _one_line(message: str | None) -> str:
 
 
 def _printable(lines: Sequence[str]) -> Text:
-    """Lines with their colours, but without whatever else a job may send to a terminal."""
+    """Lines with their colours, but without other control sequences that a job may have printed."""
     text = "\n".join(lines)
     return Text.from_ansi(text) if "\x1b" in text else Text(text)

@@ -1,4 +1,4 @@
-"""What the command line accepts: options made of the settings' fields, and a submission's params made of `key=value` arguments. No I/O."""
+"""Reads the command line: options for the settings' fields, `key=value` arguments for a submission's params. No I/O."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from jobs.settings import ENV_PREFIX, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-AGO = re.compile(r"(\d+)\s*([smhdw])")
-AGO_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+DURATION = re.compile(r"(\d+)\s*([smhdw])")
+DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 _TYPES: Mapping[type, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
 
 
 class _Words(click.types.StringParamType):
-    """A text of which a variable may hold several, with commas between."""
+    """A text; a variable may hold several of them, separated by commas."""
 
     envvar_list_splitter = ","
 
     def split_envvar_value(self, rv: str) -> list[str]:
         words = [word.strip() for word in rv.split(",") if word.strip()]
-        return words or self.fail(f"{rv!r} names nothing.")  # else it would count as not given
+        return words or self.fail(f"{rv!r} holds no value.")  # otherwise it would count as absent
 
 
 def settings_options(*, leave_out: Iterable[str] = ()) -> Callable[[Command], Command]:
-    """An option and a `RUNCAST_*` variable for every field of the settings, in their order. Those of secrets are variables only."""
+    """An option and a `RUNCAST_*` variable for every field of the settings, in their order. Secrets have only the variable."""
     left_out = frozenset(leave_out)
 
     def decorate(command: Command) -> Command:
         hints = get_type_hints(Settings)
-        for item in reversed(fields(Settings)):  # decorators apply from the last to the first
+        for item in reversed(fields(Settings)):  # decorators apply last to first
             if item.name not in left_out and not item.metadata.get("secret"):
                 command = _option(item, hints[item.name])(command)
         return command
@@ -50,7 +50,7 @@ def settings_options(*, leave_out: Iterable[str] = ()) -> Callable[[Command], Co
 
 
 def settings_from(given: Mapping[str, Any], *, leave_out: Iterable[str] = ()) -> Settings:
-    """The settings: options first, then secrets' variables, then the defaults. Raises OperatorError when they make no sense."""
+    """The settings from options, then the variables of secrets, then defaults. Raises OperatorError for invalid settings."""
     values = {name: value for name, value in given.items() if value not in (None, ())}
     for item in fields(Settings):
         if item.name not in leave_out and item.metadata.get("secret") and (secret := os.environ.get(variable(item.name))):
@@ -59,13 +59,13 @@ def settings_from(given: Mapping[str, Any], *, leave_out: Iterable[str] = ()) ->
 
 
 def variable(name: str) -> str:
-    """The variable of a setting, such as `RUNCAST_DATA_DIR`."""
+    """The environment variable of a setting, such as `RUNCAST_DATA_DIR`."""
     return ENV_PREFIX + name.upper()
 
 
 def _option(item: Field[Any], hint: Any) -> Callable[[Command], Command]:
-    """Without a default of its own, so that the settings' own default holds wherever nothing was given."""
-    default = _default_in_words(item)
+    """An option without a default of its own: the settings' default applies where nothing was given."""
+    default = _default_as_text(item)
     origin = f"[variable: {variable(item.name)}{default and f'; default: {default}'}]"
     declared: dict[str, Any] = {"help": f"{item.metadata['help']}  {origin}", "envvar": variable(item.name)}
     if get_origin(hint) is tuple:
@@ -83,7 +83,7 @@ def _plain(hint: Any) -> type:
     return plain[0] if isinstance(plain[0], type) else str
 
 
-def _default_in_words(item: Field[Any]) -> str:
+def _default_as_text(item: Field[Any]) -> str:
     default = item.default_factory() if item.default_factory is not MISSING else item.default
     if isinstance(default, tuple):
         return ", ".join(default)
@@ -91,12 +91,12 @@ def _default_in_words(item: Field[Any]) -> str:
 
 
 def split_pairs(pairs: Iterable[str]) -> dict[str, str]:
-    """`key=value` arguments as texts. A key that is given twice, or has no value, is a usage error."""
+    """`key=value` arguments as texts. A key without a value, or given twice, is a usage error."""
     texts: dict[str, str] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise click.UsageError(f"{pair!r} is not of the form key=value.")
+            raise click.UsageError(f"{pair!r} is not of the form KEY=VALUE.")
         if key in texts:
             raise click.UsageError(f"{key!r} is given twice.")
         texts[key] = text
@@ -104,10 +104,10 @@ def split_pairs(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def typed(texts: Mapping[str, str], schema: Mapping[str, Json] | None) -> dict[str, Json]:
-    """The texts as the JSON values that a schema of an object asks for.
+    """The texts as JSON values, by the schema of the object that they belong to.
 
-    What may be a string stays one (`version=1.0`); anything else is read as JSON (`clean=true`, `args=["-v"]`), and where that fails
-    stays a text, so that the server can say what is wrong with it.
+    A value that may be a string stays one (`version=1.0`). Any other is read as JSON (`clean=true`, `args=["-v"]`); where that fails, it
+    stays a text, so that the server reports what is wrong with it.
     """
     properties = (schema or {}).get("properties") or {}
     return {key: _typed(text, properties.get(key)) for key, text in texts.items()}
@@ -135,7 +135,7 @@ def _not_json(constant: str) -> NoReturn:
 
 
 def read_object(text: str) -> dict[str, Json]:
-    """A JSON object given as one argument; anything else is a usage error."""
+    """A JSON object from one argument. Anything else is a usage error."""
     try:
         value = json.loads(text, parse_constant=_not_json)
     except ValueError as error:
@@ -147,17 +147,17 @@ def read_object(text: str) -> dict[str, Json]:
 
 def read_duration(text: str) -> int:
     """Seconds, from a duration such as `90m` or `30d`."""
-    if not (found := AGO.fullmatch(text.strip())):
+    if not (found := DURATION.fullmatch(text.strip())):
         raise click.UsageError(f"{text!r} is not a duration such as 90m, 12h or 30d.")
     with _in_range(text):
         return round(_length(found).total_seconds())
 
 
 def read_time(text: str) -> str:
-    """A time for the contract, from RFC 3339 or from an age such as `90m` or `2d`."""
+    """A time as the contract writes it, from RFC 3339 or from an age such as `90m` or `2d`."""
     with _in_range(text):
-        if ago := AGO.fullmatch(text.strip()):
-            return (datetime.now(UTC) - _length(ago)).isoformat(timespec="milliseconds")
+        if age := DURATION.fullmatch(text.strip()):
+            return (datetime.now(UTC) - _length(age)).isoformat(timespec="milliseconds")
         return _moment(text).astimezone(UTC).isoformat(timespec="milliseconds")
 
 
@@ -169,22 +169,22 @@ def _moment(text: str) -> datetime:
 
 
 def _length(found: re.Match[str]) -> timedelta:
-    return timedelta(**{AGO_UNITS[found[2]]: int(found[1])})
+    return timedelta(**{DURATION_UNITS[found[2]]: int(found[1])})
 
 
 @contextmanager
 def _in_range(text: str) -> Iterator[None]:
-    """What leads out of the years 1 to 9999, in which times are counted, is a usage error."""
+    """A time outside the years 1 to 9999, which Python cannot represent, is a usage error."""
     try:
         yield
     except (OverflowError, ValueError) as error:
-        raise click.UsageError(f"{text!r} is too far away: times are of the years 1 to 9999.") from error
+        raise click.UsageError(f"{text!r} is out of range: a time must lie in the years 1 to 9999.") from error
 
 
 class HeaderWord(click.ParamType[str]):
-    """A text that a header of a call can carry."""
+    """A text that an HTTP header can carry."""
 
     name = "text"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return value if HEADER_WORD.fullmatch(value) else self.fail(f"{value!r} is not ASCII letters, digits and signs.", param, ctx)
+        return value if HEADER_WORD.fullmatch(value) else self.fail(f"{value!r} must be printable ASCII without spaces.", param, ctx)

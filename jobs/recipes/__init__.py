@@ -1,1 +1,1 @@
-"""What can be run: how a submission becomes a command, by job type, operator task, template and workspace. Reads files; runs nothing."""
+"""Recipes: how a submission becomes a command, by job type, operator task, template and workspace. Reads files; runs nothing."""

@@ -1,20 +1,20 @@
-"""Recipes: how a job type, or an operator's task, becomes a command. Decides what to run; runs nothing, stores nothing.
+"""Expands a submission of a job type, or of an operator's task, to a command. Runs nothing and stores nothing.
 
-A submission is expanded twice, when it is accepted and again when it starts, so whatever it names is checked both times.
+A submission is expanded twice: when it is accepted and when it starts. So everything that it names is checked both times.
 
 The built-in recipes drive a Kit checkout (https://github.com/NVIDIA-Omniverse/kit-app-template) or the shipped workspace, which has
-the same commands. What a *project* is, is said in `fence.py`; the recipes use it so:
+the same commands. `workspace.py` defines what a *project* is. The recipes:
 
 * `create` writes a playback file and runs `./repo.sh template replay FILE`; the new project is `name`.
 * `build` runs `./repo.sh build -r` (or `-d`) for the workspace, with `-t PROJECT` for one application or extension of it, and in the
-  project's own folder for a checkout of its own. `clean` is `-c`, which removes what earlier builds left and ends there; `rebuild` is
-  `-x`, which then builds, and wins over `clean`.
+  project's own folder for a checkout of its own. `clean` is `-c`, which removes the output of earlier builds and stops; `rebuild` is
+  `-x`, which then builds, and takes precedence over `clean`.
 * `launch` runs `./repo.sh launch --name APP [-- ARGS]` in the checkout that has the application.
 
 Jobs with one concurrency key run one after another. `create` and `build` have `project:NAME`, a build of everything `workspace`:
-different projects of the shipped workspace share no file that is written (its `repo.sh` holds locks, so that a build of everything waits
-for builds of one). In a real Kit checkout every build writes the same `_build` folder and every creation the same `premake5.lua`, so
-there all have one key.
+jobs for different projects of the shipped workspace write different files (its `repo.sh` holds locks, so that a build of everything waits
+for builds of single projects). In a real Kit checkout every build writes the same `_build` folder and every creation the same
+`premake5.lua`, so that there all of them have one key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from typing import Any
 from jobs.errors import OperatorError, OutsideWorkspace, ProjectExists, StartFailed, TaskNotFound, TemplateNotCreatable
 from jobs.model import MARKER, JobType, Json, Submission
 from jobs.recipes.inputs import Inputs, refuse_unusable_text
-from jobs.recipes.tasks import Task, fill, load_tasks, placeholders
+from jobs.recipes.tasks import Task, fill, placeholders
+from jobs.recipes.tasks_file import load_tasks
 from jobs.recipes.templates import TemplateCatalog, load_templates, part_name, playback
 from jobs.recipes.workspace import ENTRY_POINT, Workspace
 
@@ -41,7 +42,7 @@ LAUNCH_STOP_GRACE = 10.0  # Kit writes its settings and caches when it ends
 
 BUILD_PROGRESS = (r"\[\s*(?P<done>\d+)/(?P<total>\d+)\]\s*(?P<message>[^\r\n]*)", r"\[\s*(?P<percent>\d{1,3})%\]\s*(?P<message>[^\r\n]*)")
 LAUNCH_READY = r"(?:listening|running) on (?P<url>https?://[^\s\x1b]+)|\bapp ready\b"
-"""The shipped workspace, services that use Uvicorn, and Kit itself, which says `app ready`. An escape sequence may follow the URL."""
+"""Matches the shipped workspace, services that use Uvicorn, and Kit itself (`app ready`). An escape sequence may follow the URL."""
 
 DISPLAY_VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR")
 
@@ -51,10 +52,10 @@ _KEPT = ("HOME", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "TMPDIR")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to run. Times are in seconds; no timeout means none.
+    """What to run. Times are in seconds; without a `timeout` the command may run for any time.
 
-    `files` are small texts that the command needs; an element `{file:NAME}` of `argv` stands for the path of one, see `command`.
-    `keep` names variables of the worker's environment that the job sees besides the usual ones.
+    `files` are small texts that the command needs. An element `{file:NAME}` of `argv` stands for the path of a file, see `command`.
+    `keep` names variables of the worker's environment that the job gets in addition to the usual ones.
     """
 
     argv: tuple[str, ...]
@@ -74,7 +75,7 @@ class Recipe:
     project: str | None = None
 
     def command(self, folder: Path) -> tuple[str, ...]:
-        """Writes `files` into `folder`, which must be the job's own, and gives the command with their paths filled in."""
+        """Writes `files` into `folder`, which must belong to this job alone. Returns the command with their paths filled in."""
         paths = {_FILE % name: folder / name for name in self.files}
         for name, text in self.files.items():
             (folder / name).write_text(text, encoding="utf-8")
@@ -83,7 +84,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class JobTypeInfo:
-    """A job type, or with `task` an operator's task. `schema` is that of a task's inputs, as declared; the contract has the others."""
+    """A job type or, with `task`, an operator's task. `schema` is the declared one of the task's inputs; the contract has the others."""
 
     type: JobType
     task: str | None
@@ -108,19 +109,19 @@ class Recipes:
 
     @classmethod
     def load(cls, *, workspace: Path, tasks_file: Path | None) -> Recipes:
-        """Raises OperatorError: a folder that is no workspace, or a tasks file that is faulty."""
-        fence = Workspace(workspace)
+        """Raises OperatorError for a folder that cannot be a workspace and for an invalid tasks file."""
+        root = Workspace(workspace)
         tasks = load_tasks(tasks_file) if tasks_file else {}
         for task in tasks.values():
             if not any(placeholders(task.cwd)):
-                _check_cwd(task, workspace=fence)
-        return cls(workspace=fence, tasks=tasks)
+                _check_cwd(task, workspace=root)
+        return cls(workspace=root, tasks=tasks)
 
     def expand(self, submission: Submission) -> Recipe:
-        """What to run for a submission; its own timeout, queue and concurrency key stand in place of the recipe's.
+        """What to run for a submission. Its own timeout, queue and concurrency key replace those of the recipe.
 
         Raises ProjectNotFound, TemplateNotFound, AppNotFound, TaskNotFound, ProjectExists, TemplateNotCreatable, InputsRejected and
-        OutsideWorkspace, each with a pointer to the faulty place; and WorkspaceGone.
+        OutsideWorkspace, each with a pointer to the invalid place; and WorkspaceGone.
         """
         self.workspace.check()
         refuse_unusable_text(submission.params)
@@ -138,11 +139,13 @@ class Recipes:
         return load_templates(self.workspace.root)
 
     def job_types(self) -> list[JobTypeInfo]:
-        """What can be submitted here: the built-in job types, then the tasks by name."""
+        """What clients can submit: the built-in job types, then the tasks in order of their names."""
         tasks = sorted(self.tasks.values(), key=lambda task: task.name)
         return [
-            JobTypeInfo(JobType.BUILD, None, "Build", "Builds the workspace, or one project of it."),
-            JobTypeInfo(JobType.LAUNCH, None, "Launch", "Launches a built application; runs until it ends or is cancelled."),
+            JobTypeInfo(JobType.BUILD, None, "Build", "Builds the workspace, or one project in it."),
+            JobTypeInfo(
+                JobType.LAUNCH, None, "Launch", "Launches a built application. The job runs until the application ends or is cancelled."
+            ),
             JobTypeInfo(JobType.CREATE, None, "Create", "Creates a project from a template."),
             *(JobTypeInfo(JobType.TASK, task.name, task.title, task.description, task.queue, task.inputs) for task in tasks),
         ]
@@ -225,12 +228,12 @@ class Recipes:
 
 
 def job_environment(base: Mapping[str, str], *, recipe: Recipe, marker: str, home: Path | None = None) -> dict[str, str]:
-    """The environment of a job, from the worker's (`base`): the usual few variables, the recipe's own, its secrets, and the job's marker.
+    """The environment of a job: a few variables of the worker's (`base`), the recipe's own, its secrets, and the job's marker.
 
-    `home` stands in place of the worker's home folder. Raises StartFailed when a secret is not set.
+    `home` replaces the worker's home folder. Raises StartFailed when a secret is not set.
     """
     kept = {name: value for name, value in base.items() if name in _KEPT or name in recipe.keep or name.startswith("LC_")}
-    # The interpreter that runs us comes last: a `python3` for recipes on a machine that has no other.
+    # The folder of our own interpreter comes last, as a `python3` for recipes on a machine that has no other.
     kept["PATH"] = f"{base.get('PATH') or os.defpath}{os.pathsep}{Path(sys.executable).parent}"
     if home is not None:
         kept["HOME"] = str(home)
@@ -243,7 +246,7 @@ def job_environment(base: Mapping[str, str], *, recipe: Recipe, marker: str, hom
 
 
 def _is_kit(checkout: Path) -> bool:
-    """Whether a checkout is a real Kit one, whose tools come by packman."""
+    """Whether a checkout is one of the real Kit, whose tools packman installs."""
     return (checkout / "tools" / "packman").is_dir()
 
 

@@ -1,10 +1,10 @@
 """The templates of a workspace, and the playback file that makes a project from one.
 
-Reads `templates/templates.toml` and the collections that it names; follows no address but `file://` inside the workspace, and never raises
-for what it cannot read: jobs may write these files, so each such place becomes a sentence in `problems` and the rest still counts.
+Reads `templates/templates.toml` and the collections that it names. Of URLs, it follows only `file://` inside the workspace. It never raises
+for what it cannot read, because jobs may write these files: each such place is described in `problems`, and the rest is used.
 
 An entry's `class` decides its kind: `ApplicationTemplate` is an `application`, `SetupExtensionTemplate` a `setup_extension`. Only templates
-with a name of their own to fill in (`application_name`, `extension_name`) make projects; layers and set-up parts come with others.
+with a variable for the name (`application_name`, `extension_name`) create projects; layers and set-up extensions are parts of others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jobs.recipes.workspace import Workspace
 
 INDEX = "templates/templates.toml"
 PARTS = frozenset({"application_layer", "setup_extension"})
-"""Kinds that come with other templates and make no project on their own."""
+"""Kinds of templates that are parts of others and create no project on their own."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # as in openapi/jobs.yaml
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -32,7 +32,7 @@ _ROOT_URL = "file://${root}/"
 
 @dataclass(frozen=True)
 class Template:
-    """One entry. `path` is where its files are, from the folder of `source`, the file that declares it (from the workspace)."""
+    """One template. `source` is the file that declares it, relative to the workspace; `path` is relative to the folder of `source`."""
 
     name: str
     title: str
@@ -46,7 +46,7 @@ class Template:
 
     @property
     def subject(self) -> str | None:
-        """The first half of the variables that name the project: `application` or `extension`; None where nothing names one."""
+        """The prefix of the variables for the project's name: `application` or `extension`. None when the template has none."""
         return next((word for word in ("application", "extension") if f"{word}_name" in self.variables or self.kind.endswith(word)), None)
 
     @property
@@ -56,7 +56,7 @@ class Template:
 
 @dataclass(frozen=True)
 class TemplateCatalog:
-    """All templates of a workspace by name, and what could not be read, in words."""
+    """All templates of a workspace by name, and descriptions of what could not be read."""
 
     templates: Mapping[str, Template] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class TemplateCatalog:
 
 
 def load_templates(workspace_root: Path) -> TemplateCatalog:
-    """The templates of a workspace; none where it has no `templates/templates.toml`. Raises OperatorError when there is no workspace."""
+    """The templates of a workspace; none when `templates/templates.toml` is missing. Raises OperatorError when the workspace is."""
     workspace = Workspace(workspace_root)
     if not (workspace.root / INDEX).exists():
         return TemplateCatalog()
@@ -83,10 +83,11 @@ def load_templates(workspace_root: Path) -> TemplateCatalog:
 
 
 def playback(template: Template, *, name: str, display_name: str | None = None, version: str | None = None) -> str:
-    """The playback file for `repo.sh template replay` that makes project `name`, as TOML.
+    """The playback file with which `repo.sh template replay` creates project `name`, as TOML.
 
-    One table named after the template with all its variables, and below it one for each extension that it needs: `NAME_setup_extension` for
-    `kit_service_setup` of `kit_service`, which is how Kit's own wizard names them. A `display_name` that is absent is made from `name`.
+    It has a table named after the template with all its variables, and below it a table for each extension that it needs. These are
+    named as Kit's own wizard does: `NAME_setup_extension` for `kit_service_setup` of `kit_service`. A missing `display_name` is made from
+    `name`.
     """
     title = display_name or _title(name)
     chosen_version = version or template.variables.get("version") or "0.1.0"
@@ -104,12 +105,12 @@ def playback(template: Template, *, name: str, display_name: str | None = None, 
 
 
 def part_name(template: Template, *, part: str, name: str) -> str:
-    """The name of the extension that `part` of `template` becomes for project `name`."""
+    """The name of the extension that project `name` gets from `part` of `template`."""
     return f"{name}_{_suffix(template, part=part)}_extension"
 
 
 class _Reader:
-    """Collects templates from files that name each other."""
+    """Collects templates from files that refer to each other."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -118,11 +119,11 @@ class _Reader:
         self.problems: list[str] = []
 
     def read(self, source: str, *, trail: tuple[Path, ...]) -> None:
-        """Reads `source` (from the root) and, below it, the collections that it names; `trail` is how we got there."""
+        """Reads `source` (relative to the workspace) and the collections that it names. `trail` lists the files that led to it."""
         try:
             path = self._workspace.path(source)
             if path in trail:
-                self.problems.append(f"{source}: collections name each other in a circle")
+                self.problems.append(f"{source}: collections refer to each other in a circle")
                 return
             if path in self._seen:
                 return
@@ -147,9 +148,9 @@ class _Reader:
         elif entry["class"].endswith("Collection"):
             self._collection(entry, place=place, trail=trail)
         elif not _NAME.fullmatch(name):
-            self.problems.append(f"{place}: has a name that cannot be used (letters, digits, '_', '-' and '.', at most 100)")
+            self.problems.append(f"{place}: has an invalid name (at most 100 letters, digits, '_', '-' and '.')")
         elif name in self.templates:
-            self.problems.append(f"{place}: is declared before, in {self.templates[name].source}")
+            self.problems.append(f"{place}: is already declared in {self.templates[name].source}")
         else:
             self.templates[name] = _template(name, entry, source=source)
 

@@ -1,9 +1,9 @@
-"""The workspace and its fence: what there is in the folder that jobs may touch, and that nothing named by a client lies outside it.
+"""The workspace: resolves names to paths in the folder that jobs may touch, and enforces its boundary for everything that a client names.
 
-Resolves names to paths. Reads only; runs nothing and writes nothing but the copy of the shipped workspace.
+Runs nothing, and writes nothing except the copy of the shipped workspace.
 
-A workspace is laid out like a Kit checkout: `repo.sh` at its root, applications in `source/apps/NAME.kit` (further sources of one beside
-it, in `source/apps/NAME/`), extensions in `source/extensions/NAME/`. A *project* is named by its folder or file, so it is one of:
+A workspace is laid out like a Kit checkout: `repo.sh` at its root, applications in `source/apps/NAME.kit` (with further sources of an
+application in `source/apps/NAME/`), extensions in `source/extensions/NAME/`. A *project* is named by its folder or file, so it is one of:
 
 * an application, `source/apps/NAME.kit`;
 * an extension, `source/extensions/NAME/`;
@@ -31,42 +31,42 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # one path component, 
 
 
 class Workspace:
-    """A folder that jobs may touch. Raises OperatorError when it is none."""
+    """The folder that jobs may touch. Raises OperatorError when it does not exist or cannot be read."""
 
     def __init__(self, root: Path) -> None:
         try:
             self.root = root.resolve(strict=True)
         except (OSError, RuntimeError, ValueError):
-            raise OperatorError(f"the workspace {root} does not exist") from None
+            raise OperatorError(f"The workspace {root} does not exist") from None
         if not self.root.is_dir():
-            raise OperatorError(f"the workspace {root} is not a folder")
+            raise OperatorError(f"The workspace {root} is not a folder")
         if not os.access(self.root, _READABLE):
-            raise OperatorError(f"the workspace {root} cannot be read")
+            raise OperatorError(f"The workspace {root} cannot be read")
 
     def check(self) -> None:
-        """Raises WorkspaceGone when the folder is no longer what it was at the start."""
+        """Raises WorkspaceGone when the folder no longer exists or can no longer be read."""
         if not self.root.is_dir() or not os.access(self.root, _READABLE):
             raise WorkspaceGone
 
     def path(self, relative: str, *, base: Path | None = None, pointer: str | None = None) -> Path:
-        """The resolved path of `relative`, seen from `base` (by default the root); it need not exist.
+        """The resolved path of `relative`, relative to `base` (by default the root). It need not exist.
 
-        Raises OutsideWorkspace for an absolute path, a `..`, a text that can be no path, and for a symbolic link that leads out.
+        Raises OutsideWorkspace for an absolute path, for `..`, for a text that cannot be a path, and for a symbolic link that leads out.
         """
-        if relative == "." and base is None:  # the usual folder to run in; most submissions ask for nothing else
+        if relative == "." and base is None:  # a shortcut for the folder in which most jobs run
             return self.root
         if not _is_path(relative) or relative.startswith("/") or ".." in relative.split("/"):
             raise OutsideWorkspace(relative, pointer=pointer)
         try:
             resolved = ((base or self.root) / relative).resolve()
-        except (OSError, RuntimeError):  # a loop of symbolic links leads nowhere
+        except (OSError, RuntimeError):  # symbolic links form a loop
             raise OutsideWorkspace(relative, pointer=pointer) from None
         if not resolved.is_relative_to(self.root):
             raise OutsideWorkspace(relative, pointer=pointer)
         return resolved
 
-    def holds(self, path: Path) -> bool:
-        """Whether `path`, its symbolic links followed, lies in the workspace."""
+    def contains(self, path: Path) -> bool:
+        """Whether `path`, with symbolic links resolved, lies in the workspace."""
         try:
             return path.resolve().is_relative_to(self.root)
         except (OSError, RuntimeError):
@@ -111,25 +111,25 @@ class Workspace:
         if not _NAME.fullmatch(name):
             return None
         application = self.root / APPS / f"{name}.kit"
-        if application.is_file() and self.holds(application):
+        if application.is_file() and self.contains(application):
             return application
         extension = self.root / EXTENSIONS / name
-        if extension.is_dir() and self.holds(extension):
+        if extension.is_dir() and self.contains(extension):
             return extension
         checkout = self.root / name
-        return checkout if (checkout / ENTRY_POINT).is_file() and self.holds(checkout) else None
+        return checkout if (checkout / ENTRY_POINT).is_file() and self.contains(checkout) else None
 
     def _apps(self, folder: Path) -> Iterator[Path]:
-        """Every `.kit` file, at any depth: that is where `repo.sh launch` looks, too."""
+        """Every `.kit` file at any depth, as `repo.sh launch` finds them."""
         for path in sorted((folder / APPS).rglob("*.kit")):
-            if path.is_file() and self.holds(path):
+            if path.is_file() and self.contains(path):
                 yield path
 
 
 def copy_workspace(target: Path) -> bool:
-    """Copies the shipped workspace to `target`, unless something is there already; tells whether it did.
+    """Copies the shipped workspace to `target` unless something is there already. Returns whether it did.
 
-    The copy appears at once and whole, or not at all, so that a server killed half-way starts over, and two that start together agree.
+    The copy appears atomically: a server that is killed half-way starts again, and two that start together use the same copy.
     """
     if target.exists():
         return False
@@ -137,8 +137,8 @@ def copy_workspace(target: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         copy = Path(scratch) / target.name
         shutil.copytree(SHIPPED, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "_build"))
-        copy.chmod(0o700)  # also in a data folder that was there before, and is open to others
-        (copy / ENTRY_POINT).chmod(0o755)  # packages do not keep the executable bit
+        copy.chmod(0o700)  # the data folder may have existed before and be open to other users
+        (copy / ENTRY_POINT).chmod(0o755)  # packages do not preserve the executable bit
         try:
             copy.rename(target)
         except OSError:
@@ -166,5 +166,5 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _belongs(app: Path, *, project: str | None) -> bool:
-    """An application project has its own file, its layers (`NAME_LAYER.kit`), and what lies in the folder beside it."""
+    """To an application project belong its own file, its layers (`NAME_LAYER.kit`), and the files in the folder `NAME/`."""
     return app.stem == project or app.stem.startswith(f"{project}_") or app.parts[0] == project

@@ -1,4 +1,4 @@
-"""The command line as its users have it: the real command, against a real server."""
+"""The real command against a real server."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Shell:
         return Said(command.returncode, out, err)
 
     def submit(self, task: str, **inputs: Json) -> str:
-        """What a test needs but is not about is done without the command, a start of which takes half a second."""
+        """Set-up that a test is not about: submits without the command, which takes half a second to start."""
         return self.server.run(task, **inputs)
 
     def ended(self, task: str, **inputs: Json) -> str:
@@ -106,12 +106,12 @@ def runcast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 def rest_of(stream: IO[str] | None) -> str:
-    """What follows on a stream that was read from already; communicate() would leave out what is in its buffer."""
+    """The rest of a stream that was already read from; communicate() would omit what is in its buffer."""
     assert stream
     return stream.read()
 
 
-def test_submit_prints_the_id_and_nothing_else(runcast: Shell) -> None:
+def test_submit_prints_only_the_id(runcast: Shell) -> None:
     said = runcast("submit", "task", "task=exits", "code=0", "--label", "one", "--priority", "3", "--timeout", "60")
     job = runcast.last()
     assert (said.status, said.out, said.err) == (0, f"{job['id']}\n", "")
@@ -119,7 +119,7 @@ def test_submit_prints_the_id_and_nothing_else(runcast: Shell) -> None:
     assert job["params"] == {"task": "exits", "inputs": {"code": 0}}
 
 
-def test_following_prints_the_log_and_exits_as_the_job_did(runcast: Shell) -> None:
+def test_following_prints_the_log_and_exits_with_the_job_s_result(runcast: Shell) -> None:
     good = runcast("submit", "task", "task=lines", "lines=100", "--follow")
     assert good.out == "".join(f"line {number}\n" for number in range(1, 101))
     assert good.status == 0
@@ -139,7 +139,7 @@ def test_a_followed_job_that_is_cancelled_exits_with_130(runcast: Shell, tmp_pat
     assert following.returncode == 130
 
 
-def test_ctrl_c_ends_the_watching_and_not_the_job(runcast: Shell, tmp_path: Path) -> None:
+def test_ctrl_c_stops_watching_and_not_the_job(runcast: Shell, tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
     with runcast.start("submit", "task", "task=waits", f"file={go_on}", "-f") as following:
         assert following.stdout
@@ -154,7 +154,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(runcast: Shell, tmp_path: Path
     assert runcast("logs", "-f", str(job["id"])).out == "waiting\nseen\n"
 
 
-def test_a_killed_api_costs_a_follower_no_line_and_repeats_none(runcast: Shell) -> None:
+def test_a_killed_api_loses_and_repeats_no_line_of_a_follower(runcast: Shell) -> None:
     lines = 300
     with runcast.start("submit", "task", "task=lines", f"lines={lines}", "rate=100", "-f") as following:
         assert following.stdout
@@ -168,7 +168,7 @@ def test_a_killed_api_costs_a_follower_no_line_and_repeats_none(runcast: Shell) 
     assert following.returncode == 0
 
 
-def test_json_lines_of_a_followed_job_are_its_events(runcast: Shell) -> None:
+def test_following_with_json_prints_the_job_s_events(runcast: Shell) -> None:
     said = runcast("submit", "task", "task=streams", "-f", "--json")
     events = [json.loads(line) for line in said.out.splitlines()]
     assert events[0]["event"] == "subscribed"
@@ -177,7 +177,7 @@ def test_json_lines_of_a_followed_job_are_its_events(runcast: Shell) -> None:
     assert said.err == ""
 
 
-def test_logs_in_every_form(runcast: Shell) -> None:
+def test_logs_raw_followed_by_tail_and_as_json(runcast: Shell) -> None:
     job_id = runcast.submit("lines", lines=25000)
     whole = "".join(f"line {number}\n" for number in range(1, 25001))
     assert runcast("logs", "-f", "--raw", job_id).out == whole
@@ -194,7 +194,7 @@ def test_logs_of_one_stream(runcast: Shell) -> None:
     assert runcast("logs", "--stream", "stdout", job_id).out == "out 1\nout 2\nout 3\n"
 
 
-def test_a_reader_that_has_enough_causes_no_fuss(runcast: Shell) -> None:
+def test_a_closed_pipe_is_not_reported_as_an_error(runcast: Shell) -> None:
     job_id = runcast.ended("lines", lines=25000)
     with runcast.start("logs", job_id) as printing:
         assert printing.stdout
@@ -234,21 +234,21 @@ def test_jobs_are_found_by_a_part_of_their_id(runcast: Shell) -> None:
     assert (unknown.status, unknown.out) == (2, "")
     several = runcast("show", job_id[:4])
     assert several.status == 2
-    assert "may mean" in several.err
+    assert "matches" in several.err
 
 
-def test_lists_filter(runcast: Shell) -> None:
+def test_list_filters_jobs(runcast: Shell) -> None:
     assert runcast("submit", "task", "task=exits", "code=4", "--label", "odd", "--label", "even", "-f").status == 1
     job_id = runcast.last()["id"]
     found = json.loads(runcast("list", "--label", "odd", "--label", "even", "--status", "failed", "--since", "1h", "--json").out)
     assert [job["id"] for job in found["jobs"]] == [job_id]
     assert runcast("list", "--until", "1h", "--json").out == '{"jobs": []}\n'
     table = runcast("list", "--label", "odd").out.splitlines()
-    assert table[0].split() == ["JOB", "STATUS", "WHAT", "PROGRESS", "CREATED", "TOOK"]
+    assert table[0].split() == ["JOB", "STATUS", "TYPE", "PROGRESS", "CREATED", "DURATION"]
     assert table[1].split()[:4] == [job_id, "failed", "task", "exits"]
 
 
-def test_one_job_is_shown_with_its_history(runcast: Shell) -> None:
+def test_show_prints_a_job_with_its_history(runcast: Shell) -> None:
     job_id = runcast.ended("exits", code=0)
     shown = runcast("show", job_id).out
     assert job_id in shown
@@ -257,7 +257,7 @@ def test_one_job_is_shown_with_its_history(runcast: Shell) -> None:
     assert [event["status"] for event in history] == ["pending", "running", "completed"]
 
 
-def test_cancel_goes_on_after_a_refusal(runcast: Shell, tmp_path: Path) -> None:
+def test_cancel_continues_after_a_refusal(runcast: Shell, tmp_path: Path) -> None:
     ended = runcast.ended("exits", code=0)
     active = runcast.submit("waits", file=str(tmp_path / "never"))
     said = runcast("cancel", "--force", ended, active)
@@ -279,7 +279,7 @@ def test_retry_and_delete(runcast: Shell) -> None:
 
 
 @pytest.mark.parametrize("command", ["delete", "cancel"])
-def test_what_is_named_twice_is_meant_once_and_last_is_what_was_last_before(runcast: Shell, command: str, tmp_path: Path) -> None:
+def test_duplicate_job_ids_are_used_once_and_last_is_resolved_first(runcast: Shell, command: str, tmp_path: Path) -> None:
     older = runcast.submit("waits", file=str(tmp_path / "never"))
     last = runcast.submit("waits", file=str(tmp_path / "never"))
     said = runcast(command, "last", last, "last", last.upper())
@@ -289,7 +289,7 @@ def test_what_is_named_twice_is_meant_once_and_last_is_what_was_last_before(runc
     assert runcast("cancel", "--force", older).status == 0
 
 
-def test_output_that_cannot_be_written_is_one_line(runcast: Shell) -> None:
+def test_unwritable_output_gives_one_line(runcast: Shell) -> None:
     job_id = runcast.ended("lines", lines=25000)
     for arguments in (("list",), ("list", "--json"), ("logs", job_id), ("logs", "--raw", job_id), ("logs", "-f", job_id), ("--help",)):
         for where, why in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
@@ -306,7 +306,7 @@ def test_the_same_idempotency_key_gives_the_same_job(runcast: Shell) -> None:
     assert (other.status, other.out) == (1, "")
 
 
-def test_a_refusal_names_the_faulty_places(runcast: Shell) -> None:
+def test_a_refusal_names_the_invalid_places(runcast: Shell) -> None:
     said = runcast("submit", "build", "config=fast")
     assert (said.status, said.out) == (1, "")
     assert said.err.startswith("runcast: ")
@@ -321,14 +321,14 @@ def test_params_as_one_object(runcast: Shell) -> None:
     assert runcast.last()["params"] == {"task": "exits", "inputs": {"code": 0, "say": "3"}}
 
 
-def test_the_token_and_whose_it_is(runcast: Shell) -> None:
+def test_token_prints_the_token_and_its_name(runcast: Shell) -> None:
     file = runcast.data / "admin-token"
     assert runcast("token").out.strip() == file.read_text().strip()
     who = json.loads(runcast("token", "--whoami", "--json").out)
     assert (who["source"], who["scopes"]) == (str(file), ["admin"])
 
 
-def test_tokens_are_made_listed_and_revoked(runcast: Shell) -> None:
+def test_tokens_are_created_listed_and_revoked(runcast: Shell) -> None:
     made = runcast("token", "create", "visitor", "--scope", "jobs:read", "--expires", "2h")
     token = made.out.strip()
     assert (made.status, "not shown again" in made.err, token in made.err) == (0, True, False)
@@ -351,14 +351,14 @@ def test_tokens_are_made_listed_and_revoked(runcast: Shell) -> None:
     assert runcast("token", "revoke", "admin").status == 1
 
 
-def test_what_is_misplaced_or_no_duration_is_told(runcast: Shell) -> None:
+def test_misplaced_options_and_invalid_durations_are_reported(runcast: Shell) -> None:
     assert runcast("token", "create", "x", "--scope", "admin", "--expires", "soon").status == 2
     assert runcast("token", "create", "x").status == 2
     misplaced = runcast("token", "--json", "list")
-    assert (misplaced.status, "behind 'list'" in misplaced.err) == (2, True)
+    assert (misplaced.status, "must come after 'list'" in misplaced.err) == (2, True)
 
 
-def test_a_wrong_token_says_where_it_is_from(runcast: Shell, tmp_path: Path) -> None:
+def test_a_rejected_token_is_reported_with_its_source(runcast: Shell, tmp_path: Path) -> None:
     wrong = {"RUNCAST_TOKEN": "nobody-s"}
     said = runcast("list", more=wrong)
     assert said.status == 1
@@ -372,7 +372,7 @@ def test_a_wrong_token_says_where_it_is_from(runcast: Shell, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("command", [["list"], ["submit", "build", "-f"], ["logs", "-f", "last"]])
-def test_no_server_is_one_line(runcast: Shell, command: list[str]) -> None:
+def test_an_unreachable_server_gives_one_line(runcast: Shell, command: list[str]) -> None:
     said = runcast(*command, more={"RUNCAST_URL": "http://127.0.0.1:1"})
     assert (said.status, said.out) == (2, "")
-    assert said.err == "runcast: Nothing answers at http://127.0.0.1:1: is `runcast serve` running?\n"
+    assert said.err == "runcast: No server answers at http://127.0.0.1:1. Is `runcast serve` running?\n"

@@ -1,4 +1,4 @@
-"""`runcast demo`, whole and interrupted: it shows what it promises, and leaves nothing."""
+"""`runcast demo`, complete and interrupted: it runs every step and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from handlers.cli.demo import DemoFailed, _server
+from handlers.cli.demo import DemoFailed, _interrupts_deferred, _server
 from support.waiting import eventually
 
 DEADLINE = 60.0
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """The demo with its temporary files in `folder`, which also tells its processes from all others."""
+    """The demo with its temporary files in `folder`, by which the test also recognises its processes."""
     with (folder.parent / "said").open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "handlers.cli.main", "demo"],
@@ -47,7 +47,7 @@ def _belongs(process: psutil.Process, folder: str) -> bool:
         return False
 
 
-def test_the_demo_shows_it_all_and_leaves_nothing(folder: Path) -> None:
+def test_the_demo_runs_all_steps_and_leaves_nothing(folder: Path) -> None:
     demo = start(folder)
     assert demo.wait(DEADLINE) == 0
     said = (folder.parent / "said").read_text()
@@ -71,7 +71,25 @@ def test_an_interrupted_demo_leaves_nothing(folder: Path, signum: signal.Signals
     assert list(folder.iterdir()) == []
 
 
-def test_a_demo_that_fails_tells_what_its_server_said(folder: Path) -> None:
-    with pytest.raises(DemoFailed, match=r"(?s)^It does not work\.\nThe server said:\nruncast is ready at http"), _server(folder):
+def test_a_failed_demo_prints_the_server_s_log(folder: Path) -> None:
+    with pytest.raises(DemoFailed, match=r"(?s)^It does not work\.\nThe server's log:\nruncast is ready at http"), _server(folder):
         raise DemoFailed("It does not work.")
     assert processes_of(folder) == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_during_cleanup_counts_once_cleanup_is_over(signum: signal.Signals) -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), _interrupts_deferred():
+        signal.raise_signal(signum)
+        steps.append("cleaned up")
+    assert steps == ["cleaned up"]
+
+
+def test_an_interrupt_during_cleanup_does_not_hide_an_error() -> None:
+    with pytest.raises(DemoFailed):
+        try:
+            raise DemoFailed("It does not work.")
+        finally:
+            with _interrupts_deferred():
+                signal.raise_signal(signal.SIGINT)

@@ -24,7 +24,7 @@ from handlers.cli.main import runcast
 from handlers.cli.options import variable
 from handlers.contract.document import Contract
 from jobs.model import ENDED, TRANSITIONS, JobType, Status, WaitingFor
-from jobs.recipes.tasks import load_tasks
+from jobs.recipes.tasks_file import load_tasks
 from jobs.settings import Settings
 from support.waiting import eventually
 
@@ -277,9 +277,8 @@ def test_every_variable_is_documented() -> None:
 
 
 def test_the_exit_codes_that_are_promised_are_those_of_the_code() -> None:
-    from handlers.cli.connection import REFUSED
+    from handlers.cli.connection import MISUSED, REFUSED
     from handlers.cli.live import EXIT_CODES
-    from handlers.cli.main import MISUSED
 
     (promised,) = re.findall(r"exit as the job ended: (.*?)\.", README)
     assert promised == ", ".join(f"{code} {status}" for status, code in EXIT_CODES.items())

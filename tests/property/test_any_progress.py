@@ -49,14 +49,14 @@ def check(progress: Progress) -> None:
 @example(b"nan% inf% -5%\n", [PATTERNS[0]], False)
 @example(b"1e308/1e-308\n", [PATTERNS[1]], False)
 @example(b"-1/-0\n", [PATTERNS[1]], False)
-def test_what_is_found_is_bounded(data: bytes, declared: list[str], unfinished: bool) -> None:
+def test_found_progress_is_bounded(data: bytes, declared: list[str], unfinished: bool) -> None:
     progress = ProgressParser(declared).parse(data, unfinished=unfinished)
     if progress is not None:
         check(progress)
 
 
 @given(st.lists(anything, max_size=6), patterns, cuts)
-def test_progress_never_goes_back_however_the_output_comes(parts: list[bytes], declared: list[str], at: list[int]) -> None:
+def test_progress_never_decreases_however_output_is_split(parts: list[bytes], declared: list[str], at: list[int]) -> None:
     watcher = Watcher(patterns=declared, ready=r"(?P<a>\d+)|(?P<b>x)")
     tracker, percent = ProgressTracker(), None
     for write in in_writes(b"".join(parts), at):
@@ -70,7 +70,7 @@ def test_progress_never_goes_back_however_the_output_comes(parts: list[bytes], d
 
 
 @given(st.lists(st.builds(Progress, st.none() | st.floats(-10, 110), st.none() | st.text(max_size=3)), max_size=20))
-def test_the_tracker_only_moves_on_and_tells_only_news(offers: list[Progress]) -> None:
+def test_the_tracker_only_advances_and_reports_only_changes(offers: list[Progress]) -> None:
     tracker, known = ProgressTracker(), Progress()
     for offer in offers:
         latest = tracker.offer(offer)
@@ -104,7 +104,7 @@ FORMATS = {
     colour=st.sampled_from(["", "\x1b[1;32m"]),
     before=st.sampled_from(["", "plain\n"]),
 )
-def test_what_common_tools_print_is_understood(form: str, total: int, share: float, colour: str, before: str) -> None:
+def test_progress_of_common_tools_is_understood(form: str, total: int, share: float, colour: str, before: str) -> None:
     done, percent = int(total * share), int(100 * share)
     assume(not (colour and form.startswith("::")))  # a directive begins its line
     text = before + colour + form.format(done=done, total=total, percent=percent)
@@ -136,7 +136,7 @@ def is_result(line: bytes) -> Any:
 @example({"a": 10**400}, True, "\n", [])
 @example({"a": [-(10**400)]}, True, "\n", [])
 @example({"a": "\ud83d"}, True, "\n", [])
-def test_a_result_is_taken_whole_or_left_in_the_log(value: Any, ascii_only: bool, end: str, at: list[int]) -> None:
+def test_a_result_is_taken_entirely_or_left_in_the_log(value: Any, ascii_only: bool, end: str, at: list[int]) -> None:
     argument = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     line = b"::result " + argument + end.encode()
     watcher = Watcher()
@@ -160,7 +160,7 @@ def test_a_result_is_bounded_in_depth_and_length(levels: int, bracket: str, fill
 
 
 @given(st.binary(max_size=100).filter(lambda data: b"\n" not in data and b"\r" not in data))
-def test_a_forged_directive_breaks_nothing(argument: bytes) -> None:
+def test_a_forged_directive_causes_no_error(argument: bytes) -> None:
     for word in (b"::result ", b"::progress "):
         watcher = Watcher()
         log = raw(stored([word + argument + b"\n"], watcher=watcher))

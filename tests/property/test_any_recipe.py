@@ -1,4 +1,4 @@
-"""What a client gives to a task is plain data: whole arguments, in the workspace, and options only where the operator allows them."""
+"""A client's inputs for a task are plain data: whole arguments, inside the workspace, and options only where the operator allows them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ inputs = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With links that stay inside, lead out, and lead nowhere."""
-    root = tmp_path_factory.mktemp("fence")
+    root = tmp_path_factory.mktemp("recipes")
     outside, inside = root / "outside", root / "workspace"
     (outside / "a").mkdir(parents=True)
     (inside / "a" / "a").mkdir(parents=True)
@@ -163,7 +163,7 @@ def expand(recipes: Recipes, given: Mapping[str, Any]) -> Recipe:
 @given(argv=st.lists(elements, max_size=6), inputs=inputs)
 @example(argv=["{text}", "{text}"], inputs={"text": "{number}", "number": 1})
 @example(argv=["{words}", "{path}"], inputs={"text": "", "number": 1, "words": ["", "-"], "path": "in"})
-def test_values_fill_whole_arguments_and_nothing_else(workspace: Path, argv: list[str], inputs: dict[str, Any]) -> None:
+def test_values_fill_only_whole_arguments(workspace: Path, argv: list[str], inputs: dict[str, Any]) -> None:
     recipes = Recipes.load(workspace=workspace, tasks_file=declared(workspace.parent, argv=argv))
     if not fits(workspace, inputs, argv):
         event("refused")
@@ -185,7 +185,7 @@ def test_values_fill_whole_arguments_and_nothing_else(workspace: Path, argv: lis
 
 
 @given(path=paths, used=st.booleans())
-def test_no_folder_to_run_in_leaves_the_workspace(workspace: Path, path: str, used: bool) -> None:
+def test_no_folder_of_a_command_is_outside_the_workspace(workspace: Path, path: str, used: bool) -> None:
     recipes = Recipes.load(workspace=workspace, tasks_file=declared(workspace.parent, argv=["{unused}"], cwd="{text}/a"))
     try:
         recipe = expand(recipes, {"text": path, "number": 1, **({"path": "a"} if used else {})})
@@ -203,7 +203,7 @@ NAMES = st.one_of(st.sampled_from(["small_editor", "my_company.my_editor", "demo
     name=NAMES,
     more=st.fixed_dictionaries({}, optional={"display_name": texts, "version": texts, "args": st.lists(texts, max_size=4)}),
 )
-def test_the_built_in_types_take_names_and_never_options(type: JobType, name: str, more: dict[str, Any]) -> None:
+def test_built_in_job_types_accept_names_and_never_options(type: JobType, name: str, more: dict[str, Any]) -> None:
     """Whatever the contract lets through or not: this is behind it."""
     params = {JobType.BUILD: {"project": name}, JobType.LAUNCH: {"app": name}, JobType.CREATE: {"template": "small_editor", "name": name}}
     recipes = Recipes.load(workspace=SHIPPED, tasks_file=None)

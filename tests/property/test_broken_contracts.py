@@ -52,10 +52,10 @@ def check(name: str, place: tuple[Any, ...], replacement: Any) -> None:
 @given(st.sampled_from(PLACES), st.sampled_from([..., *REPLACEMENTS]))
 @example(("openapi", ("components", "schemas", "ProblemType", "enum", 0)), [])
 @example(("asyncapi", ("operations",)), ...)
-def test_a_change_anywhere_is_harmless_or_said_in_one_line(where: tuple[str, tuple[Any, ...]], replacement: Any) -> None:
+def test_a_changed_contract_is_harmless_or_reported_in_one_line(where: tuple[str, tuple[Any, ...]], replacement: Any) -> None:
     check(*where, replacement)
 
 
 @given(st.sampled_from([(name, place) for name, place in PLACES if len(place) <= 2]))
-def test_so_is_a_part_that_is_missing_near_the_top(where: tuple[str, tuple[Any, ...]]) -> None:
+def test_a_part_missing_near_the_top_is_reported_in_one_line(where: tuple[str, tuple[Any, ...]]) -> None:
     check(*where, ...)

@@ -18,7 +18,7 @@ times = st.integers(FIRST, LAST)
 @example(FIRST)
 @example(LAST)
 @example(-1)
-def test_every_time_survives_the_way_to_a_client_and_back(ms: int) -> None:
+def test_every_time_survives_a_round_trip_as_text(ms: int) -> None:
     text = to_rfc3339(ms)
     assert from_rfc3339(text) == ms
     assert Contract.load().parameter_violations("list_jobs", "query", "since", text) == []
@@ -26,7 +26,7 @@ def test_every_time_survives_the_way_to_a_client_and_back(ms: int) -> None:
 
 @given(times, times)
 @example(-40_000_000_000_000, 0)
-def test_texts_are_in_the_order_of_times(first: int, second: int) -> None:
+def test_texts_of_times_sort_as_the_times(first: int, second: int) -> None:
     assert (to_rfc3339(first) < to_rfc3339(second)) == (first < second)
 
 
@@ -52,7 +52,7 @@ def _date(moment: datetime) -> str:
 
 
 @given(st.integers(0, 999), st.sampled_from(["Z", "+05:30", "-08:00"]))
-def test_a_leap_second_is_the_next_one(ms: int, zone: str) -> None:
+def test_a_leap_second_counts_as_the_next_second(ms: int, zone: str) -> None:
     assert from_rfc3339(f"2016-12-31T23:59:60.{ms:03d}{zone}") == from_rfc3339(f"2017-01-01T00:00:00.{ms:03d}{zone}")
 
 
@@ -61,7 +61,7 @@ def test_a_leap_second_is_the_next_one(ms: int, zone: str) -> None:
 @example("0000-01-01T00:00:00Z")
 @example("0001-01-01T00:00:00+23:59")
 @example("9999-12-31T23:59:59.9999Z")
-def test_what_is_no_time_is_a_value_error_and_nothing_else(text: str) -> None:
+def test_an_invalid_time_raises_only_value_error(text: str) -> None:
     """Only what the contract lets through gets there."""
     if Contract.load().parameter_violations("list_jobs", "query", "since", text):
         return

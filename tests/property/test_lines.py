@@ -59,7 +59,7 @@ def _line(line: bytes, *, end: bytes) -> Iterator[bytes]:
 @example(b"more than 8\rshort\n", [11])
 @example(b"more than 8\rshort\n", [12])
 @example(b"12345678\r\n12345678\n123456789\r\n", [8, 9])
-def test_the_lines_do_not_depend_on_how_the_stream_is_written(data: bytes, at: list[int]) -> None:
+def test_lines_do_not_depend_on_how_output_is_split(data: bytes, at: list[int]) -> None:
     blocks = stored(in_writes(data, at))
     pieces = list(lines_of(data))
     assert raw(blocks) == b"".join(pieces)
@@ -68,12 +68,12 @@ def test_the_lines_do_not_depend_on_how_the_stream_is_written(data: bytes, at: l
 
 
 @given(output())
-def test_not_even_on_single_bytes(data: bytes) -> None:
+def test_lines_are_the_same_for_output_of_single_bytes(data: bytes) -> None:
     assert raw(stored([data[place : place + 1] for place in range(len(data))])) == raw(stored([data]))
 
 
 @given(output(returns=False), cuts)
-def test_a_stream_that_rewrites_nothing_is_kept_byte_by_byte(data: bytes, at: list[int]) -> None:
+def test_a_stream_without_rewrites_is_kept_byte_for_byte(data: bytes, at: list[int]) -> None:
     assert raw(stored(in_writes(data, at))) == data
 
 
@@ -86,13 +86,13 @@ def test_a_line_is_never_longer_than_the_limit(data: bytes, at: list[int]) -> No
 
 
 @given(st.text(st.sampled_from("aé€😀"), max_size=100), cuts)
-def test_no_piece_ends_within_a_character(text: str, at: list[int]) -> None:
+def test_no_split_line_ends_within_a_character(text: str, at: list[int]) -> None:
     pieces = [block.data.decode("utf-8") for block in stored(in_writes(text.encode(), at))]  # strictly
     assert "".join(pieces) == text
 
 
 @given(output(max_size=60), cuts, st.integers(3, 40))
-def test_numbered_chunks_are_gapless_and_match_the_contract_wherever_a_client_resumes(data: bytes, at: list[int], size: int) -> None:
+def test_chunks_are_gapless_wherever_a_client_resumes(data: bytes, at: list[int], size: int) -> None:
     writer = LogWriter(Lease(JOB, "word", 1), cap=16 * size)
     chunks = [
         chunk

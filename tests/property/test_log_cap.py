@@ -50,7 +50,7 @@ class Kept:
 @given(caps, writes)
 @example(64, [(["a" * 64 + "\n"], ""), (["a\n"] * 20, "")])
 @example(100, [(["a\n"] * 100, ""), ([], "a" * 65)])
-def test_the_end_of_a_log_is_kept_whatever_its_lines_are_like(cap: int, log: list[tuple[list[str], str]]) -> None:
+def test_the_end_of_a_log_is_kept_for_lines_of_any_kind(cap: int, log: list[tuple[list[str], str]]) -> None:
     kept, written = Kept(cap), b""
     for whole, rest in log:
         if data := ("".join(whole) + rest).encode():
@@ -73,7 +73,7 @@ def parts(chunks: list[LogChunk]) -> tuple[bytes, bytes]:
 
 
 @given(caps, writes)
-def test_what_is_cut_for_a_small_cap_is_counted_and_ends_within_no_character(cap: int, log: list[tuple[list[str], str]]) -> None:
+def test_a_small_cap_counts_cut_lines_and_splits_no_character(cap: int, log: list[tuple[list[str], str]]) -> None:
     writer = LogWriter(LEASE, cap=cap)
     seq = 1
     for whole, rest in log:
@@ -88,7 +88,7 @@ def test_what_is_cut_for_a_small_cap_is_counted_and_ends_within_no_character(cap
 
 
 @pytest.mark.parametrize("cap", [1 << 16, 100_000, 64 << 20])
-def test_lines_of_the_longest_kind_keep_head_and_tail(cap: int) -> None:
+def test_a_log_of_the_longest_lines_keeps_head_and_tail(cap: int) -> None:
     kept = Kept(cap)
     for _ in range(3):
         kept.write(b"A" * 65536)

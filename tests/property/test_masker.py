@@ -41,24 +41,24 @@ def mask(data: bytes, hidden: list[bytes]) -> bytes:
 @given(letters, secrets, cuts)
 @example(b"hunter2hunter2", [b"hunter2"], [7])
 @example(b"-----BEGIN\nMIIEvQIB\n-----END", [b"-----BEGIN\nMIIEvQIB\n-----END\n"], [11, 20])
-def test_secrets_and_nothing_else_are_replaced_however_they_are_written(data: bytes, hidden: list[bytes], at: list[int]) -> None:
+def test_only_secrets_are_replaced_however_output_is_split(data: bytes, hidden: list[bytes], at: list[int]) -> None:
     assert masked(in_writes(data, at), hidden) == mask(data, hidden)
 
 
 @given(st.lists(st.one_of(letters, st.integers(0, 3)), max_size=8), secrets, cuts)
-def test_no_secret_is_in_what_comes_out(parts: list[bytes | int], hidden: list[bytes], at: list[int]) -> None:
+def test_masked_output_contains_no_secret(parts: list[bytes | int], hidden: list[bytes], at: list[int]) -> None:
     data = b"".join(hidden[part % len(hidden)] if isinstance(part, int) and hidden else bytes(part) for part in parts)
     result = masked(in_writes(data, at), hidden)
     assert not [word for word in words(hidden) if word in result]
 
 
 @given(output(), cuts)
-def test_what_holds_no_secret_is_not_changed(data: bytes, at: list[int]) -> None:
+def test_output_without_secrets_is_not_changed(data: bytes, at: list[int]) -> None:
     assert masked(in_writes(data, at), [b"hunter2", b"correct horse\nbattery staple"]) == data
 
 
 @given(st.lists(output(b"hunter2", b"hunter", b"2", max_size=10), max_size=6).map(b"".join), cuts)
-def test_no_secret_is_in_the_log_nor_in_what_is_told_of_the_job(data: bytes, at: list[int]) -> None:
+def test_no_secret_is_in_the_log_or_in_the_job(data: bytes, at: list[int]) -> None:
     """Through all stages: rewritten lines, directives and patterns included."""
     data += b'\n::result {"token": "hunter2"}\n::progress 5 hunter2\nurl=hunter2\n'
     watcher = Watcher(ready="url=(?P<url>.*)")
@@ -76,20 +76,20 @@ def test_no_secret_is_in_the_log_nor_in_what_is_told_of_the_job(data: bytes, at:
     behind=st.binary(max_size=8),
     at=cuts,
 )
-def test_nor_in_base64_wherever_it_stands_in_the_text(secret: bytes, before: bytes, behind: bytes, at: list[int]) -> None:
+def test_secrets_in_base64_are_masked_at_any_offset(secret: bytes, before: bytes, behind: bytes, at: list[int]) -> None:
     for encode in (base64.standard_b64encode, base64.urlsafe_b64encode):
         assert MASK in masked(in_writes(encode(before + secret + behind), at), list(forms_of(secret)))
 
 
 @given(st.text(min_size=ENCODED_BYTES, max_size=24).filter(lambda secret: secret == secret.strip()), cuts)
-def test_nor_in_a_url_or_in_json(secret: str, at: list[int]) -> None:
+def test_secrets_in_urls_and_json_are_masked(secret: str, at: list[int]) -> None:
     forms = list(forms_of(secret.encode()))
     for text in (quote(secret), quote(secret, safe=""), json.dumps({"a": secret}), json.dumps([secret], ensure_ascii=False)):
         assert MASK in masked(in_writes(text.encode(), at), forms)
 
 
 @given(letters, secrets.filter(bool), cuts)
-def test_only_what_may_begin_a_secret_is_held_back(data: bytes, hidden: list[bytes], at: list[int]) -> None:
+def test_only_a_possible_beginning_of_a_secret_is_held_back(data: bytes, hidden: list[bytes], at: list[int]) -> None:
     """So that a prompt is seen at once, whatever the secrets are."""
     masker, given_out, seen = Masker(hidden), b"", b""
     for write in in_writes(data, at):

@@ -524,7 +524,7 @@ def new_database() -> Iterator[Path]:
         yield data_dir
 
 
-def test_any_order_of_calls_keeps_what_is_promised() -> None:
+def test_the_store_keeps_its_invariants_for_any_order_of_calls() -> None:
     usual = settings()
     chosen = settings(
         max_examples=usual.max_examples // 5,  # each is a database of its own, and up to 50 calls

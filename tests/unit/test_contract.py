@@ -41,7 +41,7 @@ def test_the_documents_are_read_once() -> None:
     assert Contract.load() is Contract.load()
 
 
-def test_an_operation_says_where_it_is_and_what_it_needs(contract: Contract) -> None:
+def test_an_operation_has_its_path_and_scope(contract: Contract) -> None:
     submit = contract.operations["submit_job"]
     assert (submit.method, submit.path, submit.scope) == ("post", "/jobs/submit", "jobs:write")
     assert submit.header_parameters == ("Idempotency-Key",)
@@ -81,16 +81,16 @@ def test_an_operation_says_where_it_is_and_what_it_needs(contract: Contract) -> 
         ({"type": "task", "params": {"task": "t", "inputs": {"a": "\ud800"}}}, "#", "holds half of a surrogate pair, which is no text"),
     ],
 )
-def test_a_faulty_submission_is_faulted_where_its_fault_is(contract: Contract, body: Any, pointer: str, detail: str) -> None:
+def test_an_invalid_submission_gives_pointers_to_its_violations(contract: Contract, body: Any, pointer: str, detail: str) -> None:
     assert contract.body_violations("submit_job", body)[0] == Violation("body", pointer, detail)
 
 
-def test_all_faults_of_a_body_are_told(contract: Contract) -> None:
+def test_all_violations_of_a_body_are_reported(contract: Contract) -> None:
     body = {"type": "build", "params": {"config": 1}, "priority": 99, "zebra": True}
     assert {violation.pointer for violation in contract.body_violations("submit_job", body)} == {"#/params/config", "#/priority", "#/zebra"}
 
 
-def test_faults_stay_within_what_a_problem_may_carry(contract: Contract) -> None:
+def test_violations_fit_into_a_problem(contract: Contract) -> None:
     body = {"type": "build", "params": {"x" * 5000: 1, **{f"field{n}": n for n in range(500)}}, "queue": "y" * 100_000}
     violations = contract.body_violations("submit_job", body)
     problem = {
@@ -101,7 +101,7 @@ def test_faults_stay_within_what_a_problem_may_carry(contract: Contract) -> None
     assert contract.answer_violations("submit_job", 400, "application/problem+json", {}, answer) == []
 
 
-def test_a_body_that_is_nested_beyond_reason_is_a_fault(contract: Contract) -> None:
+def test_a_body_that_is_nested_too_deeply_is_a_violation(contract: Contract) -> None:
     nested: list[Any] = []
     for _ in range(100_000):
         nested = [nested]
@@ -135,7 +135,9 @@ def test_a_submission_is_checked_in_microseconds(contract: Contract) -> None:
         ("query", "colour", "red", "is not known here"),
     ],
 )
-def test_a_parameter_is_faulted_by_its_name(contract: Contract, location: str, name: str, value: Any, detail: str | None) -> None:
+def test_a_violation_of_a_parameter_names_the_parameter(
+    contract: Contract, location: str, name: str, value: Any, detail: str | None
+) -> None:
     expected = [Violation(location, name, detail)] if detail else []
     assert contract.parameter_violations("list_jobs", location, name, value) == expected
 
@@ -162,9 +164,7 @@ def test_parameters_of_the_path_and_headers_are_found(contract: Contract) -> Non
         ({"job": JOB_ID}, "#/job", "is not known here"),
     ],
 )
-def test_a_faulty_subscription_is_held_against_the_form_it_comes_closest_to(
-    contract: Contract, payload: Any, pointer: str, detail: str
-) -> None:
+def test_an_invalid_subscription_is_compared_with_its_closest_form(contract: Contract, payload: Any, pointer: str, detail: str) -> None:
     assert contract.message_violations("subscribe", payload)[0] == Violation("body", pointer, detail)
 
 
@@ -180,22 +180,22 @@ def test_a_faulty_subscription_is_held_against_the_form_it_comes_closest_to(
         ("unsubscribe", {"all": True}),
     ],
 )
-def test_what_clients_may_send_has_no_fault(contract: Contract, event: str, payload: Any) -> None:
+def test_valid_client_messages_have_no_violations(contract: Contract, event: str, payload: Any) -> None:
     assert contract.message_violations(event, payload) == []
 
 
-def test_what_clients_may_not_send_is_faulted(contract: Contract) -> None:
+def test_invalid_client_messages_have_violations(contract: Contract) -> None:
     assert contract.message_violations("connect", None) == [Violation("body", "#", "must be an object")]
     assert contract.message_violations("connect", {}) == [Violation("body", "#/token", "is missing")]
     assert contract.message_violations("log", {}) == [Violation("body", "#", 'there is no event "log"')]
 
 
-def test_events_and_acknowledgements_are_known_by_direction(contract: Contract) -> None:
+def test_events_and_acknowledgements_are_listed_by_direction(contract: Contract) -> None:
     assert contract.events_in == {"connect", "disconnect", "subscribe", "unsubscribe"}
     assert contract.events_out == {"log", "progress", "status", "complete", "error"}
 
 
-def test_an_event_is_held_against_its_message(contract: Contract) -> None:
+def test_an_event_is_validated_against_its_message(contract: Contract) -> None:
     event = {"job_id": JOB_ID, "first_seq": 1, "at": "2026-11-23T09:00:00.000Z", "stream": "stdout", "lines": ["one"]}
     assert contract.event_violations("log", event) == []
     assert contract.event_violations("log", {**event, "lines": []}) == ["#/lines: has fewer than 1 item"]
@@ -207,7 +207,7 @@ def test_an_event_is_held_against_its_message(contract: Contract) -> None:
     assert contract.event_violations("subscribe", {"all": True}) == ["there is no event 'subscribe' from server to client"]
 
 
-def test_an_acknowledgement_is_held_against_its_message(contract: Contract) -> None:
+def test_an_acknowledgement_is_validated_against_its_message(contract: Contract) -> None:
     job = example(contract, "RunningJob")
     assert contract.ack_violations("subscribe", {"ok": True, "job": job, "next_seq": 3}) == []
     assert contract.ack_violations("subscribe", {"ok": True}) == []
@@ -220,7 +220,7 @@ def test_an_acknowledgement_is_held_against_its_message(contract: Contract) -> N
     assert contract.ack_violations("log", {"ok": True}) == ["the event 'log' has no acknowledgement"]
 
 
-def test_an_answer_is_held_against_its_operation(contract: Contract) -> None:
+def test_an_answer_is_validated_against_its_operation(contract: Contract) -> None:
     job = json.dumps(example(contract, "FailedJob")).encode()
     headers = {"location": f"/api/jobs/{JOB_ID}"}
     assert contract.answer_violations("submit_job", 202, "application/json; charset=utf-8", headers, job) == []
@@ -234,13 +234,13 @@ def test_an_answer_is_held_against_its_operation(contract: Contract) -> None:
     ) == ["the header Retry-After: must be an integer"]
 
 
-def test_an_answer_without_a_body_has_none(contract: Contract) -> None:
+def test_an_answer_declared_without_a_body_must_have_none(contract: Contract) -> None:
     assert contract.answer_violations("delete_job", 204, None, {}, b"") == []
     assert contract.answer_violations("delete_job", 204, None, {}, b"gone") == ["a body is not documented"]
     assert contract.answer_violations("get_job_log", 200, "text/plain; charset=utf-8", {}, b"\xff raw") == []
 
 
-def test_the_default_answer_stands_for_problems_only(contract: Contract) -> None:
+def test_the_default_answer_applies_only_to_problems(contract: Contract) -> None:
     assert contract.answer_violations("get_stats", 500, "application/problem+json", {}, json.dumps(PROBLEM).encode()) == []
     assert contract.answer_violations("get_stats", 201, "application/json", {}, b"{}") == ["status 201 is not documented"]
 
@@ -255,7 +255,7 @@ def test_the_default_answer_stands_for_problems_only(contract: Contract) -> None
         ({"type": "string", "nullable": False}, {"type": "string", "nullable": False}),
     ],
 )
-def test_nullable_means_null_in_json_schema(openapi: Any, json_schema_: Any) -> None:
+def test_nullable_is_translated_to_null_in_json_schema(openapi: Any, json_schema_: Any) -> None:
     assert json_schema(openapi) == json_schema_
 
 
@@ -279,12 +279,12 @@ def sides(contract: Contract) -> dict[str, frozenset[str]]:
     }
 
 
-def test_the_model_says_the_same_as_the_contract(contract: Contract) -> None:
+def test_the_model_has_the_same_values_as_the_contract(contract: Contract) -> None:
     contract.agree(**sides(contract))
 
 
 @pytest.mark.parametrize("side", ["handlers", "events_in", "events_out", "problem_types", *SIDES])
-def test_what_only_one_side_knows_is_one_clear_line(contract: Contract, side: str) -> None:
+def test_a_name_that_only_one_side_has_is_one_clear_line(contract: Contract, side: str) -> None:
     known = sides(contract)
     gone = min(known[side])
     with pytest.raises(ContractError, match=rf"^openapi/jobs\.(asyncapi\.)?yaml has the .* {gone}, but (handlers|jobs)\S* has not$"):
@@ -293,7 +293,7 @@ def test_what_only_one_side_knows_is_one_clear_line(contract: Contract, side: st
         contract.agree(**{**known, side: known[side] | {"zebra"}})
 
 
-def test_a_reference_that_leads_nowhere_is_one_clear_line(contract: Contract) -> None:
+def test_a_broken_reference_is_one_clear_line(contract: Contract) -> None:
     with pytest.raises(ContractError, match=r"^openapi/jobs\.yaml refers to #/components/schemas/Nothing, which is not there$"):
         changed(
             contract,
@@ -312,7 +312,7 @@ def test_an_operation_without_a_name_or_scope_is_one_clear_line(contract: Contra
         changed(contract, "openapi", lambda d: d["paths"]["/stats"]["get"].pop("x-scope"))
 
 
-def test_the_published_events_name_the_server_that_was_asked(contract: Contract) -> None:
+def test_published_event_documents_name_the_requested_server(contract: Contract) -> None:
     published = contract.published_asyncapi(host="jobs.example.com", secure=True, prefix="/runcast")
     assert published["servers"]["this"]["host"] == "jobs.example.com"
     assert published["servers"]["this"]["pathname"] == "/runcast/socket.io"

@@ -60,7 +60,7 @@ def test_pages_are_relative_and_hold_no_script_or_style(pages: list[Page]) -> No
         assert not [link for link in own if re.match(r"/|[a-z]+:", link)]
 
 
-def test_every_asset_of_a_page_is_there(pages: list[Page]) -> None:
+def test_every_asset_of_a_page_exists(pages: list[Page]) -> None:
     assets = swagger.assets()
     wanted = {link.rpartition("assets/")[2] for page in pages for link in page.links if "assets/" in link}
     assert wanted == set(assets)

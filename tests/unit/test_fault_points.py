@@ -15,7 +15,7 @@ from jobs.fault_points import POINTS, VARIABLE, reached
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_code_has_each_point_once_and_no_other() -> None:
+def test_the_code_reaches_each_fault_point_in_one_place() -> None:
     sources = [path.read_text() for package in ("jobs", "handlers") for path in (ROOT / package).rglob("*.py")]
     named = [name for source in sources for name in re.findall(r'\breached\("([^"]*)"\)', source)]
     calls = sum(len(re.findall(r"(?<!def )\breached\(", source)) for source in sources)
@@ -23,13 +23,13 @@ def test_the_code_has_each_point_once_and_no_other() -> None:
     assert calls == len(named), "a point is not named where it is"
 
 
-def test_without_a_folder_a_point_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_folder_a_fault_point_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fault_points, "_FOLDER", None)
-    monkeypatch.setattr(fault_points, "_die_if_armed", lambda *_: pytest.fail("it looked"))
+    monkeypatch.setattr(fault_points, "_kill_if_armed", lambda *_: pytest.fail("it looked"))
     reached("end.committed")
 
 
-def test_whoever_reaches_an_armed_point_is_killed_and_the_next_is_not(tmp_path: Path) -> None:
+def test_an_armed_fault_point_kills_only_the_first_process(tmp_path: Path) -> None:
     (tmp_path / "end.committed").touch()
     script = "from jobs.fault_points import reached; reached('end.stored'); reached('end.committed'); print('alive')"
     endings = [

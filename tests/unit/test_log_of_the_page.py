@@ -12,7 +12,7 @@ NODE_TOOLS = Path(__file__).parents[1] / "node" / "run.py"
 
 
 @pytest.mark.timeout(300)  # the first run on a machine installs the tools
-def test_pure_parts_of_the_log() -> None:
+def test_the_page_code_for_lines_and_colours() -> None:
     command = [sys.executable, str(NODE_TOOLS), "node", "--test", str(NODE_TOOLS.with_name("log.test.ts"))]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout

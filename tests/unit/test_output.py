@@ -50,7 +50,7 @@ def check_blocks(blocks: list[Block]) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=2000).map(lambda data: data.replace(b"\r", b"")), cuts)
-def test_every_byte_is_stored_however_it_arrives(data: bytes, at: list[int]) -> None:
+def test_every_byte_is_stored_however_output_is_split(data: bytes, at: list[int]) -> None:
     blocks = run(*cut(data, at))
     check_blocks(blocks)
     assert b"".join(block.data for block in blocks) == data
@@ -68,7 +68,7 @@ def test_every_byte_is_stored_however_it_arrives(data: bytes, at: list[int]) -> 
     ),
     cuts,
 )
-def test_large_output_is_cut_into_the_same_lines_however_it_arrives(lines: list[tuple[bytes, int, bytes]], at: list[int]) -> None:
+def test_large_output_gives_the_same_lines_however_it_is_split(lines: list[tuple[bytes, int, bytes]], at: list[int]) -> None:
     data = b"".join((pattern * length)[:length] + end for pattern, length, end in lines)
     whole, parts = run(data), run(*cut(data, at))
     check_blocks(whole)
@@ -77,7 +77,7 @@ def test_large_output_is_cut_into_the_same_lines_however_it_arrives(lines: list[
     assert sum(block.lines for block in whole) == sum(block.lines for block in parts)
 
 
-def test_a_partial_line_waits_for_its_end_or_the_end() -> None:
+def test_a_partial_line_is_held_until_it_ends_or_output_ends() -> None:
     pipeline = OutputPipeline(stream=Stream.STDOUT, masker=Masker(), watcher=Watcher())
     assert pipeline.feed(b"a") == []
     assert pipeline.feed(b"b\nc") == [Block(1, b"ab\n")]
@@ -105,13 +105,13 @@ def test_a_line_is_split_only_when_it_is_over_the_limit() -> None:
     assert run(b"a\n" + longest + b"yy\nb\n") == [Block(1, b"a\n"), Block(1, longest), Block(2, b"yy\nb\n")]
 
 
-def test_a_long_text_that_replaced_another_is_split_too() -> None:
+def test_a_long_rewritten_line_is_split_too() -> None:
     longest = b"x" * BLOCK_BYTES
     for feeds in ([b"a\r" + longest + b"y\n"], [b"a\r", longest, b"y", b"\n"], [b"a\r" + longest + b"y", b"\n"]):
         assert run(*feeds) == [Block(1, longest), Block(1, b"y\n")]
 
 
-def test_output_without_any_line_end_is_stored_as_it_grows() -> None:
+def test_output_without_line_ends_is_stored_as_it_grows() -> None:
     pipeline = OutputPipeline(stream=Stream.STDOUT, masker=Masker(), watcher=Watcher())
     blocks = [block for _ in range(300) for block in pipeline.feed(b"x" * 1000)]
     assert [len(block.data) for block in blocks] == [BLOCK_BYTES] * 4
@@ -158,7 +158,7 @@ def test_only_the_last_text_of_a_rewritten_line_is_logged(written: bytes, kept: 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([b"a", b"bc", b"\r", b"\n", b"\r\n", b""]), max_size=40).map(b"".join), cuts)
-def test_rewriting_does_not_depend_on_how_the_output_arrives(data: bytes, at: list[int]) -> None:
+def test_rewriting_does_not_depend_on_how_output_is_split(data: bytes, at: list[int]) -> None:
     feeds = cut(data, at)
     assert logged(*feeds) == logged(data)
     texts = [re.split(rb"\r+", line.rstrip(b"\r"))[-1] for line in data.split(b"\n")]
@@ -166,7 +166,7 @@ def test_rewriting_does_not_depend_on_how_the_output_arrives(data: bytes, at: li
     assert stored == texts
 
 
-def test_a_program_that_only_rewrites_holds_no_memory() -> None:
+def test_a_program_that_only_rewrites_uses_bounded_memory() -> None:
     splitter = LineSplitter()
     for step in range(2000):
         split = splitter.feed(b"\r" * 100 + b"%d%%" % (step % 100) + b"\r" * 100)
@@ -174,7 +174,7 @@ def test_a_program_that_only_rewrites_holds_no_memory() -> None:
     assert splitter.end().lines == b"99%\r"
 
 
-def test_every_rewrite_is_seen_at_once() -> None:
+def test_every_rewrite_feeds_progress_at_once() -> None:
     watcher = Watcher()
     pipeline = OutputPipeline(stream=Stream.STDOUT, masker=Masker(), watcher=watcher)
     seen = []
@@ -204,12 +204,12 @@ def mask(data: bytes, secrets: list[bytes]) -> bytes:
     st.lists(st.text("abc", min_size=1, max_size=6).map(str.encode), max_size=4),
     cuts,
 )
-def test_secrets_are_masked_however_the_output_arrives(data: bytes, secrets: list[bytes], at: list[int]) -> None:
+def test_secrets_are_masked_however_output_is_split(data: bytes, secrets: list[bytes], at: list[int]) -> None:
     masker = Masker(secrets)
     assert b"".join([*(masker.feed(feed) for feed in cut(data, at)), masker.end()]) == mask(data, secrets)
 
 
-def test_only_what_may_begin_a_secret_is_held_back() -> None:
+def test_only_a_possible_beginning_of_a_secret_is_held_back() -> None:
     masker = Masker([b"hunter2", b"hunting"])
     assert masker.feed(b"a hunter") == b"a "
     assert masker.feed(b"s hunt") == b"hunters "
@@ -227,7 +227,7 @@ def test_without_secrets_nothing_is_copied() -> None:
     assert masker.end() == b""
 
 
-def test_the_lines_of_a_secret_are_secrets_too() -> None:
+def test_each_line_of_a_secret_is_masked() -> None:
     key = b"-----BEGIN KEY-----\nMIIEvQIBADANBg\nshort\n-----END KEY-----\n"
     assert logged(b"key: " + key, secrets=[key]) == b"key: ***\n"
     assert logged(b"  MIIEvQIBADANBg\r\n  short\n", secrets=[key]) == b"  ***\r\n  short\n"
@@ -243,7 +243,7 @@ def test_secrets_are_masked_in_results_progress_and_readiness() -> None:
 # Directives
 
 
-def test_directives_are_obeyed_and_taken_out() -> None:
+def test_directives_are_applied_and_removed_from_the_log() -> None:
     watcher = Watcher()
     pipeline = OutputPipeline(stream=Stream.STDOUT, masker=Masker(), watcher=watcher)
     assert pipeline.feed(b"a\n::progress 45 linking\nb\n::progr") == [Block(2, b"a\nb\n")]
@@ -293,7 +293,7 @@ def test_a_malformed_directive_is_an_ordinary_line(line: bytes) -> None:
     assert watcher.take() == Signals()
 
 
-def test_a_result_may_be_as_deep_and_as_long_as_promised() -> None:
+def test_a_result_may_reach_the_documented_depth_and_length() -> None:
     deep = b'{"a": ' + b"[" * (RESULT_DEPTH - 1) + b"]" * (RESULT_DEPTH - 1) + b"}"
     assert said(b"::result " + deep + b"\n").result == json.loads(deep)
     long = json.dumps({"a": "x" * (BLOCK_BYTES - 100)}).encode()
@@ -301,7 +301,7 @@ def test_a_result_may_be_as_deep_and_as_long_as_promised() -> None:
     assert said(b"::result " + long[:1000], long[1000:]).result == json.loads(long)
 
 
-def test_a_directive_after_a_rewrite_counts_and_one_within_a_split_line_does_not() -> None:
+def test_a_directive_counts_after_a_rewrite_but_not_within_a_split_line() -> None:
     assert said(b"working\r::progress 7\n").progress == Progress(7.0, None)
     within = b"x" * BLOCK_BYTES + b"::progress 7\n"
     for feeds in ([within], [within[:-5], within[-5:]], [within[:BLOCK_BYTES], within[BLOCK_BYTES:]]):
@@ -309,7 +309,7 @@ def test_a_directive_after_a_rewrite_counts_and_one_within_a_split_line_does_not
         assert logged(*feeds) == within
 
 
-def test_a_job_that_reports_its_own_progress_is_not_guessed_at() -> None:
+def test_reported_progress_switches_guessing_off() -> None:
     assert said(b"::progress 10 compile\n[ 80%] Building\n").progress == Progress(10.0, "compile")
     assert said(b"[ 80%] Building\n").progress == Progress(80.0, "Building")
 
@@ -319,7 +319,7 @@ def test_a_job_that_reports_its_own_progress_is_not_guessed_at() -> None:
     st.lists(st.sampled_from([b"a\n", b"::progress 5 x\n", b"::result {}\n", b"::progress no\n", b"\n", b"b\r\n"]), max_size=12),
     cuts,
 )
-def test_directives_are_found_however_they_arrive(lines: list[bytes], at: list[int]) -> None:
+def test_directives_are_found_however_output_is_split(lines: list[bytes], at: list[int]) -> None:
     watcher = Watcher()
     kept = b"".join(block.data for block in run(*cut(b"".join(lines), at), watcher=watcher))
     assert kept == b"".join(line for line in lines if line not in (b"::progress 5 x\n", b"::result {}\n"))
@@ -331,7 +331,7 @@ def test_directives_are_found_however_they_arrive(lines: list[bytes], at: list[i
 # Readiness
 
 
-def test_readiness_is_said_once_with_the_named_groups() -> None:
+def test_readiness_is_reported_once_with_the_named_groups() -> None:
     watcher = Watcher(ready=r"listening on (?P<url>\S+)(?: as (?P<name>\w+))?")
     pipeline = OutputPipeline(stream=Stream.STDERR, masker=Masker(), watcher=watcher)
     pipeline.feed(b"starting\nlistening on http://127.0.0")
@@ -342,7 +342,7 @@ def test_readiness_is_said_once_with_the_named_groups() -> None:
     assert watcher.take() == Signals()
 
 
-def test_readiness_sees_through_colours_and_needs_no_groups() -> None:
+def test_readiness_ignores_colours_and_needs_no_groups() -> None:
     assert said(b"  Local: \x1b[36mhttp://localhost:\x1b[1m5173\x1b[22m/\x1b[39m\n", ready=r"Local: (?P<url>\S+)").ready == {
         "url": "http://localhost:5173/"
     }
@@ -351,14 +351,14 @@ def test_readiness_sees_through_colours_and_needs_no_groups() -> None:
     assert said("grün".encode(), ready="gr.n$").ready == {}
 
 
-def test_a_pattern_that_cannot_work_is_refused() -> None:
+def test_an_unusable_readiness_pattern_is_refused() -> None:
     with pytest.raises(ValueError, match="the ready pattern"):
         Watcher(ready="(")
     with pytest.raises(ValueError, match="the progress pattern"):
         Watcher(patterns=["("])
 
 
-def test_two_streams_share_what_they_say() -> None:
+def test_two_streams_share_progress_and_result() -> None:
     watcher = Watcher()
     out, err = (OutputPipeline(stream=stream, masker=Masker(), watcher=watcher) for stream in Stream)
     out.feed(b"[3/4] c\n")

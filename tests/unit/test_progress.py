@@ -42,7 +42,7 @@ def found(recording: str) -> list[float | None]:
         ("npm.txt", []),
     ],
 )
-def test_real_tools(recording: str, percents: list[float]) -> None:
+def test_progress_of_recorded_tools(recording: str, percents: list[float]) -> None:
     assert found(recording) == percents
 
 
@@ -78,7 +78,7 @@ def test_git_counts_from_the_transfer_on() -> None:
         (b"0%\n", 0.0, None),
     ],
 )
-def test_what_is_progress(line: bytes, percent: float, message: str | None) -> None:
+def test_text_that_is_progress(line: bytes, percent: float, message: str | None) -> None:
     assert ProgressParser().parse(line) == Progress(percent=percent, message=message)
 
 
@@ -109,16 +109,16 @@ def test_what_is_progress(line: bytes, percent: float, message: str | None) -> N
         b"ratio 3/4 of it\n",
     ],
 )
-def test_what_is_not(line: bytes) -> None:
+def test_text_that_is_not_progress(line: bytes) -> None:
     assert ProgressParser().parse(line) is None
 
 
-def test_the_newest_counts() -> None:
+def test_the_newest_progress_counts() -> None:
     assert ProgressParser().parse(b"[1/4] a\n[2/4] b\nplain\n[3/4] c\nplain\n") == Progress(75.0, "c")
     assert ProgressParser().parse(b"10%\r20%\r30%\r\nplain\n") == Progress(30.0, None)
 
 
-def test_only_the_end_of_a_large_block_is_looked_at_and_no_number_is_cut() -> None:
+def test_only_the_end_of_a_large_block_is_read_and_no_number_cut() -> None:
     parser = ProgressParser()
     assert parser.parse(b"[1/4] a\n" + b"plain\n" * TAIL_BYTES) is None
     assert parser.parse(b"plain\n" * TAIL_BYTES + b"[3/4] c\n") == Progress(75.0, "c")
@@ -126,7 +126,7 @@ def test_only_the_end_of_a_large_block_is_looked_at_and_no_number_is_cut() -> No
         assert parser.parse(b"[3/4] 45%\n" + b"x" * (TAIL_BYTES - cut) + b"\n") is None
 
 
-def test_a_rewrite_is_read_before_it_is_complete_but_no_half_of_a_number() -> None:
+def test_an_incomplete_rewrite_is_read_without_half_numbers() -> None:
     parser = ProgressParser()
     assert parser.parse(b"\r[ 45%] Buil", unfinished=True) == Progress(45.0, None)
     assert parser.parse(b"\r45", unfinished=True) is None
@@ -135,7 +135,7 @@ def test_a_rewrite_is_read_before_it_is_complete_but_no_half_of_a_number() -> No
     assert ProgressParser([r"(?P<percent>\d+)"]).parse(b"\r45", unfinished=True) is None
 
 
-def test_declared_patterns_count_alone() -> None:
+def test_declared_patterns_replace_the_built_in_ones() -> None:
     parser = ProgressParser([r"part (?P<done>\d+) of (?P<total>[\d,]+)(?:: (?P<message>\w+))?", r"at (?P<percent>[\d.,]+) percent"])
     assert parser.parse(b"[3/4] 45%\n") is None
     assert parser.parse(b"part 250 of 1,000: linking now\n") == Progress(25.0, "linking")
@@ -144,7 +144,7 @@ def test_declared_patterns_count_alone() -> None:
     assert parser.parse(b"part 3 of 0\nnothing\n") is None
 
 
-def test_declared_patterns_look_at_one_line_at_a_time() -> None:
+def test_declared_patterns_match_within_one_line() -> None:
     assert ProgressParser([r"^at\s+(?P<percent>\d+)$"]).parse(b"at\n7\nat 8\r\nmore\n") == Progress(8.0, None)
     assert ProgressParser([r"^at\s+(?P<percent>\d+)$"]).parse(b"at\n7\n") is None
 
@@ -152,13 +152,13 @@ def test_declared_patterns_look_at_one_line_at_a_time() -> None:
 @pytest.mark.parametrize(
     ("text", "percent"), [("nan", None), ("inf", None), ("1e999", None), ("", None), (".", None), ("-1", 0.0), ("101", 100.0)]
 )
-def test_declared_patterns_may_find_nonsense(text: str, percent: float | None) -> None:
+def test_nonsense_found_by_declared_patterns_is_ignored(text: str, percent: float | None) -> None:
     progress = ProgressParser([r"at (?P<percent>.*)"]).parse(f"at {text}\n".encode())
     assert progress == (None if percent is None else Progress(percent))
 
 
 @pytest.mark.parametrize("pattern", ["(", r"\d+", "(?P<done>x)", "(?P<total>x)", "(?P<message>x)"])
-def test_patterns_that_cannot_work_are_refused(pattern: str) -> None:
+def test_unusable_progress_patterns_are_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="the progress pattern"):
         ProgressParser([pattern])
 
@@ -170,7 +170,7 @@ def test_a_message_is_short_plain_and_on_one_line() -> None:
     assert len(progress.message) == MESSAGE_CHARACTERS
 
 
-def test_progress_never_goes_back_but_the_message_moves_on() -> None:
+def test_progress_never_decreases_but_the_message_changes() -> None:
     tracker = ProgressTracker()
     assert tracker.offer(Progress(10.0, "a")) == Progress(10.0, "a")
     assert tracker.offer(Progress(10.0, "a")) is None
@@ -183,7 +183,7 @@ def test_progress_never_goes_back_but_the_message_moves_on() -> None:
     assert tracker.offer(Progress(250.0, None)) == Progress(100.0, "c")
 
 
-def test_nothing_known_is_not_zero() -> None:
+def test_unknown_progress_is_not_zero() -> None:
     tracker = ProgressTracker()
     assert tracker.offer(Progress()) is None
     assert tracker.offer(Progress(None, "a")) == Progress(None, "a")
@@ -201,7 +201,7 @@ def test_percentages_only_rise_and_stay_in_bounds(offered: list[float]) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=300))
-def test_any_bytes_are_survived(data: bytes) -> None:
+def test_progress_accepts_any_bytes(data: bytes) -> None:
     for parser in (ProgressParser(), ProgressParser([r"(?P<done>\d+).(?P<total>\d+)"])):
         for unfinished in (False, True):
             progress = parser.parse(data, unfinished=unfinished)

@@ -13,33 +13,33 @@ from jobs.store.tokens import Tokens
 CI = Caller("ci", frozenset({Scope.READ}), "id-of-ci")
 
 
-def test_each_has_a_rate_of_its_own() -> None:
+def test_each_key_has_a_rate_of_its_own() -> None:
     rate = Rate("3/hour")
     assert [rate.take("a") for _ in range(5)] == [True, True, True, False, False]
     assert (rate.spent("a"), rate.spent("b"), rate.take("b")) == (True, False, True)
 
 
-def test_looking_counts_nothing() -> None:
+def test_a_check_does_not_count_as_a_call() -> None:
     rate = Rate("1/hour")
     assert not any(rate.spent("a") for _ in range(5))
     assert rate.take("a")
 
 
-def test_off_is_no_limit() -> None:
+def test_off_means_no_limit() -> None:
     rate = Rate("off")
     assert all(rate.take("a") for _ in range(1000))
     assert not rate.spent("a")
 
 
 @pytest.mark.parametrize(("text", "most"), [("1/second", 1), ("5/minute", 60), ("5/hour", 3600)])
-def test_a_refusal_says_when_to_come_again(text: str, most: int) -> None:
+def test_a_refusal_says_when_to_retry(text: str, most: int) -> None:
     rate = Rate(text)
     while rate.take("a"):
         pass
     assert 1 <= rate.refusal("a", "Too much.").retry_after <= most
 
 
-def test_who_has_a_network_is_one() -> None:
+def test_addresses_of_one_ipv6_network_share_a_limit() -> None:
     assert neighbourhood("2001:db8:1:2:3:4:5:6") == neighbourhood("2001:db8:1:2::1") != neighbourhood("2001:db8:1:3::1")
     assert neighbourhood("192.0.2.1") != neighbourhood("192.0.2.2")
     assert neighbourhood("::ffff:192.0.2.1") == "192.0.2.1"
@@ -73,7 +73,7 @@ def knock(door: Authenticator, token: str | None, address: str = "192.0.2.1") ->
         return type(error).__name__
 
 
-def test_who_guesses_is_refused_unseen() -> None:
+def test_addresses_that_guess_tokens_are_refused_without_lookup() -> None:
     tokens = Known()
     door = Authenticator(tokens, calls=Rate("off"), failures=Rate("3/hour"))
     assert [knock(door, f"guess {number}") for number in range(5)] == ["Unauthenticated"] * 3 + ["RateLimited"] * 2
@@ -83,7 +83,7 @@ def test_who_guesses_is_refused_unseen() -> None:
     assert knock(door, "right") == "ci"  # it was good shortly before
 
 
-def test_neither_no_token_nor_an_expired_one_is_a_guess() -> None:
+def test_missing_and_expired_tokens_do_not_count_as_guesses() -> None:
     door = Authenticator(Known(), calls=Rate("off"), failures=Rate("1/hour"))
     assert {knock(door, token) for token in (None, "", None, "old", "old")} == {"Unauthenticated", "TokenExpired"}
     assert knock(door, "right") == "ci"

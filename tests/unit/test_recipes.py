@@ -106,7 +106,7 @@ def test_a_task_needs_nothing_but_argv(workspace: Path) -> None:
     assert recipes(workspace, one_task(["true"])).expand(Submission(JobType.TASK, {"task": "t"})) == Recipe(argv=("true",), cwd=workspace)
 
 
-def test_what_a_submission_says_stands_in_place_of_the_recipe(workspace: Path) -> None:
+def test_options_of_a_submission_replace_those_of_the_recipe(workspace: Path) -> None:
     submission = Submission(
         JobType.TASK,
         {"task": "lint", "inputs": {"path": "x"}},
@@ -118,12 +118,12 @@ def test_what_a_submission_says_stands_in_place_of_the_recipe(workspace: Path) -
     assert (recipe.queue, recipe.timeout, recipe.concurrency_key) == ("slow", 5, "mine")
 
 
-def test_paths_that_are_the_same_have_the_same_key(workspace: Path) -> None:
+def test_equal_paths_give_the_same_concurrency_key(workspace: Path) -> None:
     known = recipes(workspace, LINT)
     assert {known.expand(task("lint", path=path)).concurrency_key for path in ("src", "./src", "src/", "src//.")} == {"lint:src"}
 
 
-def test_a_key_that_is_too_long_keeps_its_beginning_and_stays_apart(workspace: Path) -> None:
+def test_a_long_concurrency_key_is_shortened_and_stays_unique(workspace: Path) -> None:
     known = recipes(workspace, one_task(["true"], {"properties": {"x": {"type": "string"}}, "required": ["x"]}, concurrency_key='"k:{x}"'))
     keys = [known.expand(task(x=text)).concurrency_key or "" for text in ("a" * 5000, "a" * 5001, "line\none", "line one", "")]
     assert len(set(keys)) == 5
@@ -154,7 +154,7 @@ def test_a_value_is_one_argument_and_a_list_is_several(workspace: Path, tmp_path
     assert recipe.command(tmp_path) == recipe.argv
 
 
-def test_an_absent_input_drops_its_element_or_has_its_default(workspace: Path) -> None:
+def test_an_absent_input_is_dropped_or_replaced_by_its_default(workspace: Path) -> None:
     schema = {"properties": {"a": {"type": "string"}, "b": {"default": "fallback"}, "c": {"default": 7}}}
     known = recipes(workspace, one_task(["echo", "{a}", "{b}", "{c}"], schema, env='{ B = "is {b}" }'))
     assert known.expand(task()).argv == ("echo", "fallback", "7")
@@ -190,7 +190,7 @@ def test_doubled_braces_and_other_braces_are_text(workspace: Path) -> None:
         ({"type": "string", "format": "path", "x-allow-dash": True}, "-rf", False),
     ],
 )
-def test_a_text_that_looks_like_an_option_needs_leave(workspace: Path, rules: Mapping[str, Any], value: Any, fits: bool) -> None:
+def test_a_text_that_looks_like_an_option_must_be_allowed(workspace: Path, rules: Mapping[str, Any], value: Any, fits: bool) -> None:
     known = recipes(workspace, one_task(["tool", "{x}"], {"properties": {"x": rules}}))
     if fits:
         assert known.expand(task(x=value)).argv[0] == "tool"
@@ -217,7 +217,7 @@ def test_each_path_of_a_list_is_checked(workspace: Path) -> None:
     assert pointers(caught.value) == ["#/params/inputs/files/1"]
 
 
-def test_a_path_is_seen_from_the_folder_that_the_command_runs_in(workspace: Path) -> None:
+def test_a_path_is_relative_to_the_folder_of_the_command(workspace: Path) -> None:
     (workspace / "sub").mkdir()
     (workspace / "sub" / "out").symlink_to(workspace.parent)
     schema = {"properties": {"p": {"type": "string", "format": "path"}}, "required": ["p"]}
@@ -228,7 +228,7 @@ def test_a_path_is_seen_from_the_folder_that_the_command_runs_in(workspace: Path
         known.expand(task(p="out/file"))
 
 
-def test_an_input_may_say_where_to_run(workspace: Path) -> None:
+def test_an_input_may_choose_the_folder_of_the_command(workspace: Path) -> None:
     schema = {"properties": {"p": {"type": "string", "format": "path"}}, "required": ["p"]}
     known = recipes(workspace, one_task(["make"], schema, cwd='"{p}"', concurrency_key='"make:{p}"'))
     assert known.expand(task(p="./a/b")).cwd == workspace / "a" / "b"
@@ -238,7 +238,7 @@ def test_an_input_may_say_where_to_run(workspace: Path) -> None:
     assert pointers(caught.value) == ["#/params/inputs/p"]
 
 
-def test_each_broken_rule_is_a_fault_at_its_place(workspace: Path) -> None:
+def test_each_violation_of_a_schema_has_its_own_pointer(workspace: Path) -> None:
     schema = {
         "type": "object",
         "required": ["path", "mode"],
@@ -285,27 +285,27 @@ def nested(depth: int) -> Any:
         ([nested(20_000), "\0"], "#/params/inputs/x/1"),
     ],
 )
-def test_what_no_command_can_be_given_is_refused(workspace: Path, value: Any, pointer: str) -> None:
+def test_values_that_no_command_line_can_hold_are_refused(workspace: Path, value: Any, pointer: str) -> None:
     known = recipes(workspace, one_task(["echo", "{x}"], {"properties": {"x": True}}))
     with pytest.raises(InputsRejected) as caught:
         known.expand(task(x=value))
     assert pointer in pointers(caught.value)
 
 
-def test_a_value_that_the_validator_finds_too_deep_is_refused(workspace: Path) -> None:
+def test_a_value_nested_too_deeply_for_the_validator_is_refused(workspace: Path) -> None:
     known = recipes(workspace, one_task(["true"], {"properties": {"x": {"enum": ["a"]}}}))
     with pytest.raises(InputsRejected) as caught:
         known.expand(task(x=nested(20_000)))
     assert pointers(caught.value) == ["#/params/inputs"]
 
 
-def test_null_is_no_text(workspace: Path) -> None:
+def test_null_cannot_be_part_of_a_text(workspace: Path) -> None:
     known = recipes(workspace, one_task(["true"], {"properties": {"x": True}, "required": ["x"]}, env='{ X = "{x}" }'))
     with pytest.raises(InputsRejected):
         known.expand(task(x=None))
 
 
-def test_faults_are_few_and_short(workspace: Path) -> None:
+def test_violations_are_bounded_in_number_and_length(workspace: Path) -> None:
     known = recipes(workspace, one_task(["true"], {"additionalProperties": {"maxLength": 1}}))
     with pytest.raises(InputsRejected) as caught:
         known.expand(task(**{f"x{number}": "long" * 1000 for number in range(100)}))
@@ -335,7 +335,7 @@ def tricky(tmp_path_factory: pytest.TempPathFactory) -> Recipes:
 
 @hypothesis_settings(max_examples=300, deadline=None)
 @given(inputs=st.dictionaries(st.sampled_from("plxdz"), json_values | st.sampled_from(["..", "/", "-x", "a/b"]), max_size=5))
-def test_whatever_is_given_makes_a_command_or_a_refusal(tricky: Recipes, inputs: dict[str, Any]) -> None:
+def test_any_inputs_give_a_command_or_a_refusal(tricky: Recipes, inputs: dict[str, Any]) -> None:
     try:
         recipe = tricky.expand(Submission(JobType.TASK, {"task": "t", "inputs": inputs}))
     except (InputsRejected, OutsideWorkspace) as refusal:
@@ -379,10 +379,10 @@ def is_number(text: str) -> bool:
         (one_task(["ls", "{paht}"], {"properties": {"path": True}}), "no input provides {paht} (did you mean 'path'?)"),
         (one_task(["ls", "--dir={x}"], {"properties": {"x": True}}), "argv: {x} must be a whole element, not a part of '--dir={x}'"),
         (one_task(["ls", "{o}"], {"properties": {"o": {"type": "object"}}}), "argv: input 'o' is an object"),
-        (one_task(["ls"], {"properties": {"x": True}}, cwd='"{x}"'), "cwd: input 'x' may be absent there"),
-        (one_task(["ls"], {"properties": {"x": True}}, env='{ A = "{x}" }'), "env.A: input 'x' may be absent there"),
+        (one_task(["ls"], {"properties": {"x": True}}, cwd='"{x}"'), "cwd: input 'x' may be absent here"),
+        (one_task(["ls"], {"properties": {"x": True}}, env='{ A = "{x}" }'), "env.A: input 'x' may be absent here"),
         (one_task(["ls"], {"properties": {"x": {"type": "array"}}, "required": ["x"]}, concurrency_key='"{x}"'), "is a list or an object"),
-        (one_task(["ls"], cwd="3"), "cwd must be a text"),
+        (one_task(["ls"], cwd="3"), "cwd must be a string"),
         (one_task(["ls"], cwd='"../x"'), "cwd '../x' is not a path inside the workspace"),
         (one_task(["ls"], cwd='"/"'), "cwd '/' is not a path inside the workspace"),
         (one_task(["ls"], timeout="0"), "timeout must be a number of seconds"),
@@ -394,12 +394,12 @@ def is_number(text: str) -> bool:
         (one_task(["ls"], pty='"no"'), "pty must be true or false"),
         (one_task(["ls"], ready='"("'), "ready: '(' is not a regular expression"),
         (one_task(["ls"], progress='["(?P<done>"]'), "is not a regular expression"),
-        (one_task(["ls"], progress='["(?P<done>x)"]'), "names neither (?P<percent>…) nor both"),
+        (one_task(["ls"], progress='["(?P<done>x)"]'), "has neither a group (?P<percent>…) nor both"),
         (one_task(["ls"], queue='"a b"'), "queue must be"),
         (one_task(["ls"], env="{ A = 1 }"), "env must be a table of strings"),
         (one_task(["ls"], env='{ "A B" = "x" }'), "'A B' is not the name of an environment variable"),
-        (one_task(["ls"], env='{ RUNCAST_TOKEN = "x" }'), "belongs to runcast itself"),
-        (one_task(["ls"], secrets='["RUNCAST_TOKEN"]'), "belongs to runcast itself"),
+        (one_task(["ls"], env='{ RUNCAST_TOKEN = "x" }'), "is reserved for runcast itself"),
+        (one_task(["ls"], secrets='["RUNCAST_TOKEN"]'), "is reserved for runcast itself"),
         (one_task(["ls"], secrets='"TOKEN"'), "secrets must be a list of strings"),
         (one_task(["ls"], {"type": "array"}), "inputs must be a JSON Schema with type"),
         (one_task(["ls"], {"properties": {"x": {"type": "strin"}}}), "inputs is not a JSON Schema"),
@@ -407,11 +407,11 @@ def is_number(text: str) -> bool:
         (one_task(["ls"], {"properties": {"x": {"format": "pth"}}}), "Unknown format: 'pth'"),
         (one_task(["ls"], {"$ref": "https://example.com/schema"}), "inputs is not a JSON Schema"),
         (one_task(["ls"], {"properties": {"x": {"anyOf": [{"format": "path"}]}}}), 'format = "path" must stand on an input itself'),
-        (one_task(["ls"], {"properties": {"x": {"type": "integer", "default": "no"}}}), "the default of 'x' breaks its own rules"),
+        (one_task(["ls"], {"properties": {"x": {"type": "integer", "default": "no"}}}), "the default of 'x' does not match its schema"),
         ("[tasks.t]\nargv = ['x']\n[tasks.t.inputs]\nproperties.d.default = 2020-01-01", "inputs is not a JSON Schema"),
     ],
 )
-def test_a_faulty_tasks_file_is_one_clear_line(workspace: Path, text: str, says: str) -> None:
+def test_an_invalid_tasks_file_is_one_clear_line(workspace: Path, text: str, says: str) -> None:
     with pytest.raises(OperatorError) as caught:
         recipes(workspace, text)
     line = str(caught.value)
@@ -420,7 +420,7 @@ def test_a_faulty_tasks_file_is_one_clear_line(workspace: Path, text: str, says:
     assert "task" in line
 
 
-def test_a_toml_error_says_in_which_line(workspace: Path) -> None:
+def test_a_toml_error_names_its_line(workspace: Path) -> None:
     with pytest.raises(OperatorError, match="line 3"):
         recipes(workspace, "[tasks.t]\nargv = ['x']\ntitle = \n")
 
@@ -432,7 +432,7 @@ def test_a_tasks_file_that_cannot_be_read_is_one_clear_line(workspace: Path) -> 
             Recipes.load(workspace=workspace, tasks_file=workspace / name)
 
 
-def test_no_workspace_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_missing_workspace_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="does not exist"):
         Recipes.load(workspace=tmp_path / "nowhere", tasks_file=None)
 
@@ -484,7 +484,7 @@ def submit(type: JobType, **params: Any) -> Submission:
         ({"project": "team"}, ["-r"], "team", "project:team"),
     ],
 )
-def test_build(shipped: Recipes, params: dict[str, Any], options: list[str], folder: str, key: str) -> None:
+def test_build_commands(shipped: Recipes, params: dict[str, Any], options: list[str], folder: str, key: str) -> None:
     recipe = shipped.expand(submit(JobType.BUILD, **params))
     assert recipe.argv == ("./repo.sh", "build", *options)
     assert recipe.cwd == shipped.workspace.root / folder
@@ -493,7 +493,7 @@ def test_build(shipped: Recipes, params: dict[str, Any], options: list[str], fol
     assert recipe.timeout
 
 
-def test_build_of_an_unknown_project(shipped: Recipes) -> None:
+def test_build_of_an_unknown_project_is_refused(shipped: Recipes) -> None:
     with pytest.raises(ProjectNotFound) as caught:
         shipped.expand(submit(JobType.BUILD, project="nope"))
     assert pointers(caught.value) == ["#/params/project"]
@@ -519,14 +519,14 @@ def test_all_builds_of_a_kit_checkout_share_one_key(shipped: Recipes) -> None:
         ({"app": "theirs.kit", "project": "team"}, [], "team", "team"),
     ],
 )
-def test_launch(shipped: Recipes, params: dict[str, Any], arguments: list[str], folder: str, project: str) -> None:
+def test_launch_commands(shipped: Recipes, params: dict[str, Any], arguments: list[str], folder: str, project: str) -> None:
     recipe = shipped.expand(submit(JobType.LAUNCH, **params))
     assert recipe.argv == ("./repo.sh", "launch", "--name", params["app"], *arguments)
     assert recipe.cwd == shipped.workspace.root / folder
     assert (recipe.project, recipe.concurrency_key, recipe.timeout, recipe.ready) == (project, None, None, LAUNCH_READY)
 
 
-def test_launch_of_what_is_not_there(shipped: Recipes) -> None:
+def test_launch_of_an_unknown_application_is_refused(shipped: Recipes) -> None:
     with pytest.raises(AppNotFound) as app:
         shipped.expand(submit(JobType.LAUNCH, app="nope.kit"))
     assert pointers(app.value) == ["#/params/app"]
@@ -540,7 +540,7 @@ def test_launch_of_what_is_not_there(shipped: Recipes) -> None:
     assert pointers(args.value) == ["#/params/args/1"]
 
 
-def test_create(shipped: Recipes, tmp_path: Path) -> None:
+def test_create_commands(shipped: Recipes, tmp_path: Path) -> None:
     recipe = shipped.expand(submit(JobType.CREATE, template="small_editor", name="acme.paint", display_name='"Paint"\\', version="1.2.3"))
     assert (recipe.cwd, recipe.project, recipe.concurrency_key) == (shipped.workspace.root, "acme.paint", "project:acme.paint")
     folder = tmp_path / "files"
@@ -565,7 +565,9 @@ def test_create(shipped: Recipes, tmp_path: Path) -> None:
         ("small_service", "taken", ProjectExists, "#/params/name"),
     ],
 )
-def test_create_that_cannot_be(shipped: Recipes, template: str, name: str, error: type[RuncastError], pointer: str) -> None:
+def test_create_refuses_existing_projects_and_unknown_templates(
+    shipped: Recipes, template: str, name: str, error: type[RuncastError], pointer: str
+) -> None:
     (shipped.workspace.root / "source/extensions/taken_setup_extension").mkdir()
     with pytest.raises(error) as caught:
         shipped.expand(submit(JobType.CREATE, template=template, name=name))
@@ -611,7 +613,7 @@ def test_a_job_sees_a_minimal_environment(workspace: Path) -> None:
     }
 
 
-def test_pipes_have_no_terminal_and_a_launch_has_a_display(workspace: Path) -> None:
+def test_only_a_terminal_sets_term_and_only_a_launch_sets_display(workspace: Path) -> None:
     environment = job_environment(
         WORKERS, recipe=Recipe(argv=("x",), cwd=workspace, pty=False, keep=("DISPLAY",)), marker="m", home=workspace
     )

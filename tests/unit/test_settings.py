@@ -1,4 +1,4 @@
-"""Every setting, from an option, from a variable, and from both; and what is refused."""
+"""Every setting from an option, from a variable and from both; and which values are refused."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def in_variable(value: Any) -> str:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_variable_sets_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_sets_a_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for value in two_values(name):
         monkeypatch.setenv(variable(name), in_variable(value))
         assert parsed() == having(**{name: value})
 
 
 @pytest.mark.parametrize("name", [name for name in OTHERS if name != "token"])
-def test_an_option_sets_it_and_wins_over_the_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_takes_precedence_over_the_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = two_values(name)
     assert parsed(*option(name, first)) == having(**{name: first})
     monkeypatch.setenv(variable(name), in_variable(first))
@@ -95,7 +95,7 @@ def test_an_option_sets_it_and_wins_over_the_variable(name: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", FLAGS)
-def test_a_flag_is_an_option_without_value_or_a_variable_with_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flag_is_an_option_without_a_value_or_a_variable_with_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     flag = f"--{name.replace('_', '-')}"
     assert parsed(flag) == having(**{name: True})
     for text, meant in {"1": True, "true": True, "yes": True, "0": False, "false": False, "": False}.items():
@@ -105,7 +105,7 @@ def test_a_flag_is_an_option_without_value_or_a_variable_with_one(name: str, mon
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_an_empty_variable_is_as_good_as_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_absent(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable(name), "")
     assert parsed() == Settings()
 
@@ -137,7 +137,7 @@ def test_an_empty_variable_is_as_good_as_none(name: str, monkeypatch: pytest.Mon
         ("host", "0.0.0.0"),
     ],
 )
-def test_a_bad_value_is_one_line_and_status_2(
+def test_an_invalid_value_gives_one_line_and_status_2(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("handlers.server.serve.serve", lambda _: 0)  # what is accepted by mistake must not start a server
@@ -153,39 +153,37 @@ def test_a_bad_value_is_one_line_and_status_2(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_value_of_the_wrong_type_names_the_variable_that_it_is_from(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_value_of_the_wrong_type_names_its_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RUNCAST_NO_WORKER", "maybe")
     assert main(["serve"]) == 2
     assert capsys.readouterr().err.startswith("runcast: RUNCAST_NO_WORKER: Invalid value for '--no-worker': 'maybe'")
 
 
-def test_elsewhere_than_on_loopback_needs_the_names() -> None:
+def test_listening_beyond_loopback_requires_host_names() -> None:
     with pytest.raises(OperatorError, match="--allow-host"):
         Settings(host="0.0.0.0")
     assert Settings(host="0.0.0.0", allow_host=("jobs.example.com",)).host == "0.0.0.0"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "127.255.255.254", "::1", "0:0:0:0:0:0:0:1", "localhost"])
-def test_every_address_of_loopback_is_loopback(host: str) -> None:
+def test_every_loopback_address_is_recognised(host: str) -> None:
     assert Settings(host=host).host == host
 
 
 @pytest.mark.parametrize("host", ["::", "128.0.0.1", "127.example.com", "127.0.0.1.example.com"])
-def test_what_only_looks_like_loopback_is_none(host: str) -> None:
+def test_names_that_resemble_loopback_are_not_loopback(host: str) -> None:
     with pytest.raises(OperatorError, match="--allow-host"):
         Settings(host=host)
 
 
 @pytest.mark.parametrize("token", [" ", "two words", "two\nlines", "bell\a", "schlüssel", "one\n"])
-def test_a_token_that_nobody_could_send_is_refused_and_not_shown(token: str) -> None:
+def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(token: str) -> None:
     with pytest.raises(OperatorError, match="RUNCAST_TOKEN") as refusal:
         Settings(token=token)
     assert token.strip() == "" or token.strip() not in str(refusal.value)
 
 
-def test_the_data_folder_is_where_the_user_keeps_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_data_folder_follows_the_xdg_specification(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert default_data_dir() == tmp_path / "runcast"
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -199,14 +197,14 @@ def test_a_child_process_gets_the_same_settings() -> None:
     assert Settings.from_json(Settings().to_json()) == Settings()
 
 
-def test_a_worker_is_known_again_by_its_place_and_its_queues() -> None:
+def test_a_worker_id_depends_on_data_folder_and_queues() -> None:
     here = Settings(data_dir=Path("here"), queue=("gpu", "cpu"))
     assert Settings(data_dir=Path("here"), queue=("cpu", "gpu"), slots=7).worker_id == here.worker_id
     others = [Settings(data_dir=Path("there"), queue=here.queue), Settings(data_dir=here.data_dir, queue=("gpu",))]
     assert len({here.worker_id, *(other.worker_id for other in others)}) == 3
 
 
-def test_a_folder_has_one_name_wherever_one_stands_and_by_whatever_link_one_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_data_folder_has_one_name_from_any_folder_and_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to("data")
     monkeypatch.chdir(tmp_path)
@@ -218,7 +216,7 @@ def test_a_folder_has_one_name_wherever_one_stands_and_by_whatever_link_one_goes
     assert one == same != other
 
 
-def test_a_data_folder_that_leads_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_resolved_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

@@ -31,6 +31,6 @@ def test_a_steady_clock_does_not_step(step: int, offset: Path) -> None:
     assert not SteadyClock().is_off()
 
 
-def test_it_begins_no_earlier_than_it_is_told() -> None:
+def test_a_steady_clock_starts_no_earlier_than_requested() -> None:
     later = now_ms() + HOUR_MS
     assert 0 <= SteadyClock(not_before=later).now_ms() - later < 5000

@@ -107,7 +107,7 @@ def test_a_workspace_without_templates_has_none(tmp_path: Path) -> None:
     assert load_templates(tmp_path) == TemplateCatalog()
 
 
-def test_no_workspace_is_an_operator_error(tmp_path: Path) -> None:
+def test_a_missing_workspace_is_an_operator_error(tmp_path: Path) -> None:
     with pytest.raises(OperatorError):
         load_templates(tmp_path / "nowhere")
 
@@ -126,12 +126,12 @@ def collection(url: str, *, kind: str = "LocalTemplateCollection") -> str:
         (collection("file://${root}/templates/link.toml"), "templates/link.toml: lies outside the workspace"),
         (collection("file://${root}/templates"), "templates: cannot be read"),
         (collection("file://${root}/templates/more.toml", kind="GitTemplateCollection"), "only a LocalTemplateCollection"),
-        ('[templates."a b"]\nclass = "ApplicationTemplate"\n', "a name that cannot be used"),
+        ('[templates."a b"]\nclass = "ApplicationTemplate"\n', "an invalid name"),
         ('[templates."a"]\nname = "A"\n', "has no class"),
         ('[templates]\na = "b"\n', "has no class"),
     ],
 )
-def test_what_cannot_be_read_is_reported_and_the_rest_counts(root: Path, text: str, problem: str) -> None:
+def test_an_unreadable_template_is_reported_and_the_rest_is_listed(root: Path, text: str, problem: str) -> None:
     (root.parent / "outside.toml").write_text(CORE, encoding="utf-8")
     (root / "templates" / "link.toml").symlink_to(root.parent / "outside.toml")
     good = '\n[templates."good"]\nclass = "ExtensionTemplate"\n'
@@ -148,7 +148,7 @@ def test_collections_in_a_circle_are_reported(root: Path) -> None:
         a=collection("file://${root}/templates/b.toml") + CORE,
         b=collection("file://${root}/templates/../templates/a.toml".replace("../templates/", "./")),
     )
-    assert catalog.problems == ("templates/./a.toml: collections name each other in a circle",)
+    assert catalog.problems == ("templates/./a.toml: collections refer to each other in a circle",)
     assert "small_editor" in catalog.templates
 
 
@@ -158,14 +158,14 @@ def test_a_collection_named_twice_is_read_once(root: Path) -> None:
     assert catalog.problems == ()
 
 
-def test_the_first_of_two_templates_of_one_name_counts(root: Path) -> None:
+def test_the_first_of_two_templates_with_one_name_counts(root: Path) -> None:
     second = '[templates."small_editor"]\nclass = "ExtensionTemplate"\n'
     catalog = write(root, templates=INDEX.replace("gone", "second"), core_templates=CORE, second=second)
     assert catalog.get("small_editor").kind == "application"
-    assert catalog.problems == ("templates/second.toml: template 'small_editor': is declared before, in templates/core_templates.toml",)
+    assert catalog.problems == ("templates/second.toml: template 'small_editor': is already declared in templates/core_templates.toml",)
 
 
-def test_the_shipped_templates_are_whole() -> None:
+def test_the_shipped_templates_are_complete() -> None:
     catalog = load_templates(SHIPPED)
     assert catalog.problems == ()
     assert {template.name for template in catalog.list() if template.creatable} == {"small_editor", "small_service", "panel_extension"}
@@ -183,7 +183,7 @@ def test_a_playback_file_has_the_variables_of_the_template(root: Path) -> None:
     }
 
 
-def test_what_is_absent_is_made_from_the_name_and_the_template(root: Path) -> None:
+def test_absent_values_are_derived_from_name_and_template(root: Path) -> None:
     made = tomllib.loads(playback(write(root, templates=CORE).get("small_editor"), name="acme.paint_box"))
     assert made["small_editor"]["application_display_name"] == "Paint Box"
     assert made["small_editor"]["version"] == "0.1.0"

@@ -53,16 +53,16 @@ def terminal() -> tuple[Console, io.StringIO]:
     return Console(file=screen, force_terminal=True, width=100, color_system="standard", legacy_windows=False), screen
 
 
-def test_a_plain_log_is_the_lines_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plain_log_is_only_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert watch((event for event in EVENTS), PlainLog()) == 1
     said = capsys.readouterr()
     assert said.out == "\x1b[31mred\x1b[0m\n[bold]plain[/]\n\x1b]52;c;ZXZpbA==\x07late\n"
-    assert "Lines 3 to 9 are gone" in said.err
+    assert "Lines 3 to 9 were dropped" in said.err
     assert "connection was lost" in said.err
     assert f"Job {JOB['id']} failed after 2.50 s: The command exited with 2." in said.err
 
 
-def test_one_stream_of_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_can_be_limited_to_one_stream(capsys: pytest.CaptureFixture[str]) -> None:
     watch((event for event in EVENTS), PlainLog(stream="stdout"))
     assert capsys.readouterr().out == "\x1b[31mred\x1b[0m\n[bold]plain[/]\n"
 
@@ -76,7 +76,7 @@ def test_json_lines_are_the_events_of_the_contract(capsys: pytest.CaptureFixture
     assert said.err == ""
 
 
-def test_a_terminal_gets_colours_and_a_bar_but_no_commands_from_a_log() -> None:
+def test_a_terminal_gets_colours_and_a_bar_but_no_control_sequences() -> None:
     console, screen = terminal()
     watch((event for event in EVENTS), LiveLog(console))
     drawn = screen.getvalue()
@@ -88,7 +88,7 @@ def test_a_terminal_gets_colours_and_a_bar_but_no_commands_from_a_log() -> None:
     assert "half way" in drawn
 
 
-def test_an_ending_says_why() -> None:
+def test_the_end_of_a_job_is_shown_with_its_reason() -> None:
     assert ending({**END, "duration_seconds": None, "reason": "timeout"}, problem={}) == [f"Job {JOB['id']} failed: timeout"]
     result = ending({**END, "status": "completed", "reason": None, "result": {"url": "http://x/"}}, problem={})
     assert result == [f"Job {JOB['id']} completed after 2.50 s", 'Result: {"url": "http://x/"}']
@@ -98,12 +98,12 @@ def test_an_ending_says_why() -> None:
     ("seconds", "words"),
     [(0.42, "0.42 s"), (12.34, "12.3 s"), (187, "3 min 7 s"), (7500, "2 h 5 min"), (90_000, "1 d 1 h")],
 )
-def test_durations(seconds: float, words: str) -> None:
+def test_durations_are_readable(seconds: float, words: str) -> None:
     assert duration(seconds) == words
     assert duration(seconds, rough=True).split()[0] == words.split()[0].partition(".")[0]
 
 
-def test_narrow_tables_show_the_part_of_the_id_that_commands_take() -> None:
+def test_narrow_tables_show_the_part_of_an_id_that_commands_accept() -> None:
     narrow, wide = (Console(file=io.StringIO(), width=width, record=True) for width in (80, 140))
     for console in (narrow, wide):
         console.print(table_of_jobs([JOB], console=console))
@@ -111,7 +111,7 @@ def test_narrow_tables_show_the_part_of_the_id_that_commands_take() -> None:
     assert wide.export_text().splitlines()[1].split()[:5] == [JOB["id"], "running", "build", "demo", "25%"]
 
 
-def test_one_job_in_full() -> None:
+def test_the_details_of_one_job() -> None:
     console = Console(file=io.StringIO(), width=120, record=True)
     history = [{"at": JOB["created_at"], "status": "pending", "cause": "submitted by admin"}]
     console.print(table_of_job(JOB, history=history))

@@ -11,7 +11,7 @@ def event(lines: int, width: int) -> EncodedPacket:
     return EncodedPacket("log", payload)
 
 
-def test_a_client_is_sent_few_small_events_at_a_time() -> None:
+def test_a_subscriber_gets_few_small_events_at_a_time() -> None:
     assert IN_FLIGHT_BYTES // event(1, 20).size < 300
 
 

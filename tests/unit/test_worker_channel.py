@@ -44,7 +44,7 @@ class Observed(Worker):
 
 
 @pytest.mark.parametrize("cut", [b"", LEASE[:20]], ids=["whole", "cut"])
-def test_all_that_was_handed_over_is_passed_on_before_the_next_one_starts(tmp_path: Path, cut: bytes) -> None:
+def test_all_handed_over_jobs_are_passed_on_before_the_next_start(tmp_path: Path, cut: bytes) -> None:
     """More than one read gives; half a line is of a dispatcher that died in the midst of it, and that claim is given up by the sweep."""
     settings = Settings(data_dir=tmp_path)
     worker = Observed(settings, open_database(settings.url))
@@ -70,7 +70,7 @@ def own_signals() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("unread", [b"", LEASE + b"\n"], ids=["read", "unread"])
-def test_a_dispatcher_whose_worker_has_died_leaves_without_a_word_to_the_jobs(
+def test_a_dispatcher_without_its_worker_exits_and_leaves_jobs_alone(
     tmp_path: Path, own_signals: None, caplog: pytest.LogCaptureFixture, unread: bytes
 ) -> None:
     """Whether or not the worker had still read what it was told, which the system says in another way."""

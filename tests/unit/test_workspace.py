@@ -1,4 +1,4 @@
-"""The fence: nothing that a client names leads out of the workspace."""
+"""The workspace: nothing that a client names leads outside it, and its projects and applications are found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def put(path: Path, text: str = "") -> Path:
 
 
 @pytest.mark.parametrize("relative", [".", "a", "a/b/c", "./a", "a//b", "a/./b", "-x", "..a", "a..", "…/é", "a b"])
-def test_a_path_inside_is_given_resolved(root: Path, relative: str) -> None:
+def test_a_path_inside_is_returned_resolved(root: Path, relative: str) -> None:
     assert Workspace(root).path(relative) == (root / relative).resolve()
 
 
@@ -54,20 +54,20 @@ def test_a_link_that_leads_out_is_refused(root: Path, relative: str) -> None:
         Workspace(root).path(relative)
 
 
-def test_a_loop_of_links_leads_nowhere(root: Path) -> None:
+def test_a_loop_of_links_leads_to_no_file(root: Path) -> None:
     (root / "loop").symlink_to("loop")
     with suppress(OutsideWorkspace):  # Python 3.13 gives it as it stands, older ones refuse to resolve it
         assert not Workspace(root).path("loop/x").exists()
 
 
-def test_a_neighbour_whose_name_begins_alike_is_outside(root: Path) -> None:
+def test_a_sibling_folder_with_the_same_prefix_is_outside(root: Path) -> None:
     (root.parent / "workspace-2").mkdir()
     (root / "link").symlink_to(root.parent / "workspace-2")
     with pytest.raises(OutsideWorkspace):
         Workspace(root).path("link")
 
 
-def test_a_path_is_seen_from_its_base(root: Path) -> None:
+def test_a_path_is_relative_to_its_base(root: Path) -> None:
     workspace = Workspace(root)
     (root / "sub").mkdir()
     (root / "sub" / "up").symlink_to("../..")
@@ -83,7 +83,7 @@ def test_the_workspace_may_itself_be_a_link(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "says"), [("nowhere", "does not exist"), ("file", "is not a folder")])
-def test_a_bad_workspace_is_one_clear_line(tmp_path: Path, name: str, says: str) -> None:
+def test_an_invalid_workspace_is_one_clear_line(tmp_path: Path, name: str, says: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OperatorError, match=says) as caught:
         Workspace(tmp_path / name)
@@ -120,7 +120,7 @@ def test_an_unknown_project_is_not_found(root: Path, name: str) -> None:
     assert [violation.pointer for violation in caught.value.violations] == ["#/params/project"]
 
 
-def test_a_project_that_is_a_link_out_is_none(root: Path) -> None:
+def test_a_link_out_of_the_workspace_is_no_project(root: Path) -> None:
     outside = root.parent / "outside"
     put(outside / "repo.sh")
     (root / "source/extensions").mkdir(parents=True)
@@ -131,7 +131,7 @@ def test_a_project_that_is_a_link_out_is_none(root: Path) -> None:
     assert not workspace.has_project("evil")
 
 
-def test_applications_are_found_where_they_belong(root: Path) -> None:
+def test_applications_are_found_in_their_project_only(root: Path) -> None:
     put(root / "source/apps/editor.kit")
     put(root / "source/apps/editor_streaming.kit")
     put(root / "source/apps/editor/tools/helper.kit")

@@ -1,4 +1,4 @@
-"""What lies below a folder is opened without following a link, also while somebody swaps folders for links as fast as they can."""
+"""Files and folders below a root are opened without following links, even while folders are swapped for links all the time."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def swapped(folder: Path, out: Path) -> Iterator[None]:
         swapper.join()
 
 
-def test_what_lies_below_is_opened(root: Path) -> None:
+def test_folders_and_files_below_the_root_are_opened(root: Path) -> None:
     for path in (root, root / "a", root / "a" / "b"):
         with opened(path, root) as descriptor:
             assert os.path.samestat(os.fstat(descriptor), path.stat())
@@ -66,7 +66,7 @@ def test_what_lies_below_is_opened(root: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["a", "a/b", "a/b/file"])
-def test_a_link_on_the_way_is_not_followed(root: Path, place: str) -> None:
+def test_a_link_in_the_path_is_not_followed(root: Path, place: str) -> None:
     there = root / place
     there.rename(there.with_name("aside"))
     there.symlink_to(there.with_name("aside"))
@@ -74,12 +74,12 @@ def test_a_link_on_the_way_is_not_followed(root: Path, place: str) -> None:
         read_file(root / "a" / "b" / "file", root=root)
 
 
-def test_nobody_waits_at_a_pipe(root: Path) -> None:
+def test_a_named_pipe_does_not_block(root: Path) -> None:
     os.mkfifo(root / "a" / "pipe")
     assert read_file(root / "a" / "pipe", root=root) == b""
 
 
-def test_no_descriptor_is_lost(root: Path) -> None:
+def test_a_failure_leaks_no_descriptor(root: Path) -> None:
     (root / "a" / "link").symlink_to(root)
     before = len(list(Path("/dev/fd").iterdir()))
     for name in ("nothing", "link/a", "b/file/x"):
@@ -89,7 +89,7 @@ def test_no_descriptor_is_lost(root: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc says which folder a descriptor is of")
-def test_a_folder_that_is_swapped_all_the_time_leads_nowhere_else(root: Path, tmp_path: Path) -> None:
+def test_a_folder_swapped_for_a_link_never_leads_outside(root: Path, tmp_path: Path) -> None:
     found: set[str] = set()
     refused = 0
     with swapped(root / "a", tmp_path / "out"):
