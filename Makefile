@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv console client pictures demo serve test chaos check audit lint lint-contract types imports fix lock release-contracts fuzz fuzz-events clean
+.PHONY: help venv console client pictures demo serve test chaos check audit lint lint-contract types imports dependencies fix lock release-contracts fuzz fuzz-events clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ test: console ## Run every test (ARGS="-n 0 -k cancel" passes options; -n 0: one
 chaos: venv ## Do every fault to a service of its own, and show what it survived (ARGS="--only kills --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
-check: lint types imports lint-contract ## Fail on anything that is not clean
+check: lint types imports dependencies lint-contract ## Fail on anything that is not clean
 
 lint: venv
 	@$(BIN)/ruff check --quiet
@@ -56,6 +56,11 @@ types: venv
 
 imports: venv
 	@$(BIN)/lint-imports --no-logo
+
+# Twice: tests may import what is needed for development only.
+dependencies: venv
+	@$(BIN)/deptry .
+	@$(BIN)/deptry --exclude '\.venv' --ignore DEP002,DEP004 .
 
 # Node comes with the environment; the packages that the tools need are installed into tests/node once.
 lint-contract: venv
