@@ -1,4 +1,4 @@
-# A thin task runner: everything here is one command that can also be typed by hand. `make help` lists what there is.
+# Each target is one command that can also be typed by hand. `make help` lists them; what a newcomer needs comes first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,14 +6,14 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv console client pictures demo serve test chaos check audit lint lint-contract types imports lint-console fix lock release-contracts fuzz fuzz-events clean
+.PHONY: help venv demo serve console test check lint types imports dependencies lint-contract lint-console fix chaos fuzz fuzz-events client pictures lock audit release-contracts clean
 
-help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: $(STAMP) ## Make the environment, .venv
+venv: $(STAMP) ## Create the environment in .venv; the other commands do it when it is missing
 
-# The build back end is in the lock as well, so that installing the project itself fetches nothing more.
+# The build back end is in the lock file too, so that installing the project itself downloads nothing more.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("runcast needs Python 3.11 or newer; %s is %s. Name another: make PYTHON=python3.12" \
 	  % (sys.executable, sys.version.split()[0]) if sys.version_info < (3, 11) else 0)'
@@ -23,29 +23,20 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-console: venv ## Build the pages, if their sources have changed since
-	@$(BIN)/python console/build.py
-
-client: venv ## Pack the typed client for npm, as dist/runcast-client-VERSION.tgz
-	@$(BIN)/python console/build.py pack
-
-pictures: console ## Take the pictures of the page that README.md shows
-	@PYTHONPATH=tests $(BIN)/python -m support.pictures
-
-demo: venv ## Show it all: create, build and launch on a server of its own
+demo: venv ## Show all of it: create, build and launch on a temporary server
 	@$(BIN)/runcast demo
 
-serve: console ## Start the server and stay (ARGS="--port 9000" passes options)
+serve: console ## Start the server; Ctrl-C stops it (options: ARGS="--port 9000")
 	@$(BIN)/runcast serve $(ARGS)
 
-# Two files at a time, the long ones first. Each needs processes of its own: more at a time gives none of them enough of the machine.
-test: console ## Run every test (ARGS="-n 0 -k cancel" passes options; -n 0: one at a time)
+console: venv ## Build the web pages, if their sources have changed
+	@$(BIN)/python console/build.py
+
+# Two files at a time, the long ones first. Each starts processes of its own; with more at a time, tests run into their time limits.
+test: console ## Run all tests (options: ARGS="-n 0 -k cancel"; -n 0 runs one at a time)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-chaos: venv ## Do every fault to a service of its own, and show what it survived (ARGS="--only kills --seed 7")
-	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
-
-check: lint types imports lint-contract lint-console ## Fail on anything that is not clean
+check: lint types imports dependencies lint-contract lint-console ## Check format, types, imports, dependencies and contracts; changes no file
 
 lint: venv
 	@$(BIN)/ruff check --quiet
@@ -57,6 +48,11 @@ types: venv
 imports: venv
 	@$(BIN)/lint-imports --no-logo
 
+# Twice: tests may import what is needed for development only.
+dependencies: venv
+	@$(BIN)/deptry --no-ansi .
+	@$(BIN)/deptry --no-ansi --exclude '\.venv' --ignore DEP002,DEP004 .
+
 # Node comes with the environment; the packages that the tools need are installed into tests/node once.
 lint-contract: venv
 	@$(BIN)/python tests/node/run.py lint-contract
@@ -65,31 +61,40 @@ lint-contract: venv
 lint-console: venv
 	@$(BIN)/python console/build.py check
 
-# Not a part of `check`: it asks databases on the network, and `check` says the same tomorrow as today. `--strict`: what they do not know fails, too.
-audit: venv ## Ask for known vulnerabilities of all that is pinned (needs the network)
-	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
-
-fix: venv ## Repair what can be repaired by itself
+fix: venv ## Format the code, and repair what the linters can repair
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 	@$(BIN)/python console/build.py fix
+
+chaos: venv ## Inject faults into a server of its own, and show what it survived (options: ARGS="--only kills --seed 7")
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+
+fuzz: venv ## Send random requests to a server of its own (options: ARGS="--max-examples 500 --seed 7")
+	@PYTHONPATH=tests $(BIN)/python -m support.fuzz $(ARGS)
+
+fuzz-events: venv ## Send random events to a server of its own, over both transports (options: ARGS="--examples 500 --seed 7")
+	@PYTHONPATH=tests $(BIN)/python -m support.fuzz_events $(ARGS)
+
+client: venv ## Pack the TypeScript client for npm, as dist/runcast-client-VERSION.tgz
+	@$(BIN)/python console/build.py pack
+
+pictures: console ## Take the screenshots for README.md
+	@PYTHONPATH=tests $(BIN)/python -m support.pictures
 
 lock: venv ## Pin the newest allowed releases in requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
 	  --custom-compile-command "make lock" --group dev --output-file requirements.lock pyproject.toml
 
-release-contracts: venv ## Keep the contracts as those of the release that pyproject.toml names, for clients to be held against
+# Not a part of `check`, which gives the same result every day: this asks databases on the network. `--strict`: unknown packages fail, too.
+audit: venv ## Look up known vulnerabilities of all pinned packages (needs the network)
+	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+
+release-contracts: venv ## Keep copies of the contracts of this version, for the compatibility check
 	@$(BIN)/python -c 'import pathlib, shutil, tomllib; \
 	  folder = pathlib.Path("openapi/released", tomllib.load(open("pyproject.toml", "rb"))["project"]["version"]); folder.mkdir(parents=True); \
 	  [shutil.copy(path, folder) for path in pathlib.Path("openapi").glob("*.yaml")]'
 
-fuzz: venv ## Fuzz a server of its own through the contract (ARGS="--max-examples 500 --seed 7")
-	@PYTHONPATH=tests $(BIN)/python -m support.fuzz $(ARGS)
-
-fuzz-events: venv ## Fuzz the events of a server of its own, over both transports (ARGS="--examples 500 --seed 7")
-	@PYTHONPATH=tests $(BIN)/python -m support.fuzz_events $(ARGS)
-
-clean: ## Remove the environment and everything that tools left
+clean: ## Remove the environment and all files that tools have made
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis tests/node/node_modules \
 	  console/node_modules console/client/dist console/client/src/generated console/src/generated handlers/console
 	@find handlers jobs openapi tests -name __pycache__ -prune -exec rm -rf {} +

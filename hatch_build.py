@@ -1,4 +1,4 @@
-"""Has the pages of `console/` built when a wheel is, an editable one included. What the build does is in `console/build.py`."""
+"""Builds the pages of `console/` before a distribution: source, wheel or editable wheel. What the build does is in `console/build.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class ConsoleHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Named by `[tool.hatch.build.targets.wheel.hooks.custom]` in pyproject.toml."""
+    """Named by `[tool.hatch.build.hooks.custom]` in pyproject.toml."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         runpy.run_path(str(Path(self.root) / "console" / "build.py"), run_name="console_build")["build"]()

@@ -22,6 +22,7 @@ from support.waiting import eventually
 TASKS = Path(__file__).with_name("tasks.toml")
 PROGRAMS = Path(__file__).parents[1] / "programs"
 READY = re.compile(r"^runcast is ready at (?P<url>\S+)", re.MULTILINE)
+RUNCAST = Path(sys.executable).with_name("runcast")
 ENDED = ("completed", "failed", "cancelled")
 
 
@@ -133,7 +134,13 @@ def task_submission(task: str, **inputs: Any) -> dict[str, Any]:
 
 @contextmanager
 def start_server(
-    folder: Path, *, check: bool = True, environment: dict[str, str] | None = None, cwd: Path | None = None, **options: Any
+    folder: Path,
+    *,
+    check: bool = True,
+    environment: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    program: Path = RUNCAST,
+    **options: Any,
 ) -> Iterator[RunningServer]:
     """Start `runcast serve` on a free port and stop it at the end, with everything that it started."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +148,7 @@ def start_server(
     # Its own session: what it starts is found by it, and Ctrl-C in the terminal of the tests is not for it.
     with (folder / "output").open("ab") as output:
         process = subprocess.Popen(
-            command("serve", **options),
+            [str(program), *command("serve", **options)[1:]],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -165,7 +172,7 @@ def start_server(
 
 def command(name: str, **options: Any) -> list[str]:
     """The command line; `keep_jobs=True` is `--keep-jobs`, a list repeats the option, None leaves it out."""
-    line = [str(Path(sys.executable).with_name("runcast")), name]
+    line = [str(RUNCAST), name]
     for option, value in options.items():
         flag = f"--{option.replace('_', '-')}"
         values = value if isinstance(value, list | tuple) else [value]
