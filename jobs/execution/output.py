@@ -1,7 +1,7 @@
-"""From the raw bytes of one output stream to what is stored of it, in small stages: mask, split lines, take directives out, cut blocks.
+"""Turns the raw bytes of one output stream into what is stored of it: masks secrets, splits lines, takes directives out, cuts blocks.
 
-No I/O and no time: whoever reads decides when to feed, and what a pause means. The common case, plain lines, is left to bytes methods
-alone; everything finer (secrets, rewritten lines, directives, over-long lines) is looked at only where its mark is found.
+It does no I/O and knows no time: the caller decides when to feed. Every byte that jobs print passes here, so the common case, plain lines,
+uses bytes methods only. Secrets, rewritten lines, directives and over-long lines are looked at only where their mark is found.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from urllib.parse import quote_from_bytes
 
 from jobs.execution.progress import ProgressParser, ProgressTracker, plain, tidy
 from jobs.lines import piece_end
-from jobs.model import Json, Progress, Stream
+from jobs.model import Json, Progress
 
 BLOCK_BYTES = 64 * 1024
 """A block's size, and the longest line that is not split (its line end not counted, so that such a block is 2 bytes longer at most)."""
 RESULT_DEPTH = 20
 MASK = b"***"
 ENCODED_BYTES = 8
-"""Secrets of so many bytes are masked in other forms, too."""
+"""Secrets of at least so many bytes are masked in other forms, too."""
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 _REWRITTEN = re.compile(rb"^[^\n]*\r(?=[^\r\n])", re.MULTILINE)  # up to the last \r of a line that more text follows
@@ -37,15 +37,15 @@ _GLANCE_BYTES = 512
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive lines as they were written. Each ends in `\\n` but perhaps the last: a piece of a long line, or the output's end."""
+    """Consecutive lines as they were written. Each ends in `\\n`, except perhaps the last: a piece of a long line, or the output's end."""
 
     lines: int
     data: bytes
 
 
 @dataclass(frozen=True)
-class Signals:
-    """What the output said about the job since it was last asked. `ready` has the named groups of the pattern that matched."""
+class Findings:
+    """What the output said about the job since the last question. `ready` has the named groups of the pattern that matched."""
 
     progress: Progress | None = None
     result: Mapping[str, Json] | None = None
@@ -55,8 +55,8 @@ class Signals:
 class Masker:
     """Replaces every secret by `***`, however the output is cut into feeds. One for each stream.
 
-    Of several secrets that begin at the same place the longest counts. The lines of a secret with several are secrets too when they
-    are at least 8 bytes long: programs indent and quote such things. Held back is only what may be the beginning of a secret.
+    Of several secrets that begin at the same place, the longest counts. Each line of a secret with several lines is a secret, too, when it
+    is at least 8 bytes long: programs indent and quote such things. Only what may be the beginning of a secret is held back.
     """
 
     def __init__(self, secrets: Sequence[bytes] = ()) -> None:
@@ -77,7 +77,7 @@ class Masker:
         present = any(secret in data for secret in self._secrets)
         masked: list[bytes] = []
         start = 0
-        # From left to right, because what is masked already can no longer begin another secret.
+        # From left to right, because masked text can no longer begin another secret.
         while True:
             found = self._pattern.search(data, start) if present else None
             held = len(data) if ended else self._held_from(data, start)
@@ -89,7 +89,7 @@ class Masker:
         return b"".join((*masked, data[start:held]))
 
     def _held_from(self, data: bytes, start: int) -> int:
-        """Where the longest end of `data` starts that is the beginning of a secret."""
+        """Where the longest suffix of `data` starts that is the beginning of a secret."""
         first = len(data)
         for secret in self._secrets:
             at = data.find(secret[:1], max(start, len(data) - len(secret) + 1), first)
@@ -103,13 +103,13 @@ class Masker:
 def forms_of(secret: bytes) -> set[bytes]:
     """A secret as it is, and as programs often print one: in base64 (also within a longer text, such as `user:secret`), in a URL, in JSON.
 
-    Short ones only as they are: too much else would look like the other forms.
+    A short secret only as it is: too much else would look like its other forms.
     """
     forms = {secret}
     if len(secret) < ENCODED_BYTES:
         return forms
     for before in range(3):
-        # What stands before and behind it shares its first and last characters, which are left out.
+        # The bytes before and behind it share its first and last characters, which are left out.
         encoded = base64.b64encode(b"\0" * before + secret)
         inner = encoded[(0, 2, 3)[before] : (len(secret) + before) * 8 // 6]
         forms |= {inner, inner.translate(_URL_SAFE)}
@@ -120,7 +120,7 @@ def forms_of(secret: bytes) -> set[bytes]:
 
 @dataclass(frozen=True)
 class Split:
-    """What a feed completed: whole lines, pieces of a line that is too long, and all texts that were shown, rewritten ones too.
+    """What one feed completed: whole lines, pieces of a line that is too long, and all texts that were shown, rewritten ones included.
 
     `unfinished` is the beginning of the newest rewrite.
     """
@@ -132,18 +132,18 @@ class Split:
 
 
 class LineSplitter:
-    """Gives out whole lines and keeps the rest until its end comes.
+    """Returns whole lines and keeps the rest until its end comes.
 
     A line ends at `\\n` or `\\r\\n`. A bare `\\r` goes back to its beginning: the next text, if there is any, replaces the one before.
-    A text that grows over `BLOCK_BYTES` is given out in pieces while it grows; only what is left of it can still be replaced.
+    A text that grows over `BLOCK_BYTES` is returned in pieces while it grows. Only what is left of it can still be replaced.
     """
 
     def __init__(self) -> None:
         self._partial = b""  # may begin with a \r, which says that the line is being redrawn, and end with one, still to be understood
 
     def parts(self, data: bytes) -> list[bytes]:
-        """What to feed, one after another, for `data`: the pieces of a text that is too long come before what rewrites it, also when
-        both arrive together."""
+        """`data` in the parts that have to be fed one after another. The pieces of a text that is too long must come before the text that
+        rewrites it, also when both arrive together."""
         if data.count(b"\r") == data.count(b"\r\n") or len(self._partial) + len(data) <= BLOCK_BYTES:
             return [data]
         parts, start = [], 0
@@ -183,7 +183,7 @@ class LineSplitter:
             return ()
         text, start = self._partial.removeprefix(b"\r"), 0
         pieces = []
-        # Not before there is more than a line end behind it, so that no piece is followed by an empty one.
+        # Only when more than a line end follows, so that no piece is followed by an empty one.
         while len(text) - start - text.endswith(b"\r") > BLOCK_BYTES:
             end = piece_end(text, start, BLOCK_BYTES)
             pieces.append(text[start:end])
@@ -210,8 +210,8 @@ def _block_end(text: bytes, start: int) -> int:
     return text.rfind(b"\n", start, start + BLOCK_BYTES) + 1 or piece_end(text, start, BLOCK_BYTES)
 
 
-class Watcher:
-    """What the output of a job, all streams together, says about the job itself: how far it is, its result, that it is ready.
+class OutputScanner:
+    """Finds what the output of a job, all streams together, says about the job: its progress, its result, that it is ready.
 
     Raises ValueError when a pattern cannot be used. Once a job reports its own progress, no other text counts as progress.
     """
@@ -220,15 +220,15 @@ class Watcher:
         self._parser: ProgressParser | None = ProgressParser(patterns)
         self._tracker = ProgressTracker()
         self._ready = _compiled(ready) if ready else None
-        self._signals = Signals()
+        self._findings = Findings()
 
-    def take(self) -> Signals:
+    def take_findings(self) -> Findings:
         """What is new since the last call."""
-        signals, self._signals = self._signals, Signals()
-        return signals
+        findings, self._findings = self._findings, Findings()
+        return findings
 
-    def see(self, shown: bytes, *, unfinished: bytes = b"") -> None:
-        """Looks at the texts of a feed, the rewritten ones among them, and at the beginning of the newest rewrite."""
+    def scan(self, shown: bytes, *, unfinished: bytes = b"") -> None:
+        """Scans the texts of a feed, rewritten ones included, and the beginning of the newest rewrite."""
         if self._ready and shown:
             self._look_for_ready(shown)
         if self._parser is None:
@@ -237,8 +237,8 @@ class Watcher:
         if progress or (progress := self._parser.parse(shown)):
             self._offer(progress)
 
-    def obey(self, directive: bytes, argument: bytes) -> bool:
-        """Takes a directive that the job printed. False when it is malformed, and so an ordinary line."""
+    def accept_directive(self, directive: bytes, argument: bytes) -> bool:
+        """Takes a directive that the job printed. False when it is malformed: then it is an ordinary line."""
         try:
             text = argument.decode("utf-8").strip()
             if directive == b"progress":
@@ -246,20 +246,20 @@ class Watcher:
                 self._parser = None
                 self._offer(progress)
             else:
-                self._signals = replace(self._signals, result=_result(text))
+                self._findings = replace(self._findings, result=_result(text))
         except (ValueError, RecursionError):
             return False
         return True
 
     def _offer(self, progress: Progress) -> None:
         if latest := self._tracker.offer(progress):
-            self._signals = replace(self._signals, progress=latest)
+            self._findings = replace(self._findings, progress=latest)
 
     def _look_for_ready(self, shown: bytes) -> None:
         assert self._ready
         for line in _BREAKS.split(plain(shown.decode("utf-8", "replace"))):
             if found := self._ready.search(line):
-                self._signals = replace(self._signals, ready={name: text or "" for name, text in found.groupdict().items()})
+                self._findings = replace(self._findings, ready={name: text or "" for name, text in found.groupdict().items()})
                 self._ready = None
                 return
 
@@ -302,13 +302,12 @@ def _depth(value: Json) -> int:
 
 
 class OutputPipeline:
-    """All stages of one stream. `feed` and `end` return what is to be stored; what the output says goes to the job's watcher."""
+    """All stages of one stream. `feed` and `end` return what is to be stored; what the output says about the job goes to its scanner."""
 
-    def __init__(self, *, stream: Stream, masker: Masker, watcher: Watcher) -> None:
-        self.stream = stream
+    def __init__(self, *, masker: Masker, scanner: OutputScanner) -> None:
         self._masker = masker
         self._splitter = LineSplitter()
-        self._watcher = watcher
+        self._scanner = scanner
         self._within_line = False  # the last block was a piece, so that what comes next does not begin a line
 
     def feed(self, data: bytes) -> list[Block]:
@@ -321,21 +320,21 @@ class OutputPipeline:
         return [block for part in self._splitter.parts(masked) for block in self._pass(self._splitter.feed(part))]
 
     def _pass(self, split: Split) -> list[Block]:
-        # Directives first: a job that reports its own progress wants nothing else in the same text to count.
-        lines = self._obey_directives(split.lines)
-        self._watcher.see(split.shown, unfinished=split.unfinished)
+        # Directives first: when a job reports its own progress, nothing else in the same text counts.
+        lines = self._take_out_directives(split.lines)
+        self._scanner.scan(split.shown, unfinished=split.unfinished)
         if split.lines or split.pieces:
             self._within_line = bool(split.pieces)
         return blocks(lines) + [Block(1, piece) for piece in split.pieces]
 
-    def _obey_directives(self, lines: bytes) -> bytes:
+    def _take_out_directives(self, lines: bytes) -> bytes:
         """The lines without those that were directives."""
         if b"::progress " not in lines and b"::result " not in lines:
             return lines
         kept, start = [], 0
         for found in _DIRECTIVE.finditer(lines):
             begins_line = found.start() > 0 or not self._within_line
-            if begins_line and len(found[0]) <= BLOCK_BYTES and self._watcher.obey(found[1], found[2]):
+            if begins_line and len(found[0]) <= BLOCK_BYTES and self._scanner.accept_directive(found[1], found[2]):
                 kept.append(lines[start : found.start()])
                 start = found.end()
         return b"".join((*kept, lines[start:]))

@@ -1,8 +1,8 @@
-"""One operating system process and everything that it starts. Knows no job, no store and no time limits.
+"""Starts one operating system process, reads what it writes, and ends it with everything that it started.
 
-A supervisor uses it: a single-threaded process with a session of its own that runs one command and has no other children.
-On Linux it is a child subreaper, so that whatever the command leaves behind becomes its child instead of being lost; there
-"no children" means "nothing runs on", exactly. Elsewhere the process table and the marker variable have to do.
+It knows no job, no store and no time limits. It must run in a single-threaded process with a session of its own that has no other
+children: a supervisor. On Linux that process is a child subreaper, so whatever the command leaves behind becomes its child instead of
+being lost, and "no children" means exactly "nothing runs on". Elsewhere the process table and the marker variable have to do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import termios
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,17 +21,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
-import psutil
-
 from jobs.errors import StartFailed
+from jobs.execution.process_table import Entry, carriers, descendants, kill, read_table
 from jobs.model import MARKER, Stream
 from jobs.nofollow import open_folder
 
 COLUMNS, ROWS = 120, 40
-STRAYS_SECONDS = 5.0
 _LINUX = sys.platform == "linux"
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
-_OFLAG, _LFLAG = 1, 3  # places in what tcgetattr returns
+_OFLAG, _LFLAG = 1, 3  # indexes into what tcgetattr returns
 _DEFAULTS = [number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)]
 
 
@@ -68,47 +65,6 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # the real-time signals have no names of their own
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A process for sure: pids are recycled, so one only counts together with its start time and the boot it was seen in."""
-
-    pid: int
-    start_time: float
-    boot_id: str
-
-    @classmethod
-    def of(cls, pid: int) -> Self:
-        """Raises ProcessLookupError when there is no such process."""
-        entry = _entry(pid)
-        if entry is None:
-            raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}")
-        return cls(pid=pid, start_time=entry.started, boot_id=boot_id())
-
-    def alive(self) -> bool:
-        """Whether this very process still runs. A zombie does not."""
-        if self.boot_id != boot_id():
-            return False
-        entry = _entry(self.pid)
-        return entry is not None and entry.running and entry.started == self.start_time
-
-
-@cache
-def boot_id() -> str:
-    """What changes whenever the machine starts anew."""
-    if _LINUX:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    value, size = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
-    if ctypes.CDLL(None).sysctlbyname(b"kern.bootsessionuuid", value, ctypes.byref(size), None, 0) == 0:
-        return value.value.decode("ascii")
-    return str(round(psutil.boot_time()))
-
-
-@cache
-def pid_namespace() -> str:
-    """What tells the pids of one container from those of another, on one machine; empty where there is no such thing."""
-    return str(Path("/proc/self/ns/pid").readlink()) if _LINUX else ""
 
 
 def become_subreaper() -> bool:
@@ -149,7 +105,7 @@ class Process:
         """Starts `command`; raises StartFailed with a sentence for a person.
 
         The standard streams of the calling process must be open, and nothing else in it may depend on its working directory,
-        which is `/` afterwards. With a pty all three streams of the command are the terminal, on which nobody ever types.
+        which is `/` afterwards. With a pty all three streams of the command are a terminal on which nobody types.
         """
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited: the kernel would throw the exit status away
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -161,22 +117,22 @@ class Process:
 
     @property
     def outputs(self) -> Mapping[int, Stream]:
-        """The non-blocking descriptors to read from, until their end. A terminal is one, `stdout`; it does not end before the command,
-        and then only when `poll` has told of that."""
+        """The non-blocking descriptors to read from until their end. A terminal is one descriptor, `stdout`. It ends only after `poll`
+        has returned the command's exit."""
         return MappingProxyType(self._outputs)
 
     def read(self, fd: int, size: int = 1 << 18) -> bytes | None:
-        """What the command wrote: at most `size` bytes, `b""` when there is nothing now, None at the end (`fd` is closed then)."""
+        """What the command wrote: at most `size` bytes, `b""` when nothing is there yet, None at the end (`fd` is closed then)."""
         parts: list[bytes] = []
         try:
-            # A terminal gives 4 KiB at a time; gathered here, what follows costs the same as for a pipe.
+            # A terminal gives 4 KiB at a time. Gathered here, the later stages cost the same as for a pipe.
             while size > 0 and (data := os.read(fd, size)):
                 parts.append(data)
                 size -= len(data)
         except BlockingIOError:
             return b"".join(parts)
         except OSError as error:
-            if error.errno != errno.EIO:  # Linux's end of a terminal that nobody holds open any more
+            if error.errno != errno.EIO:  # on Linux the end of a terminal that nobody holds open any more
                 raise
         if parts:
             return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -185,7 +141,7 @@ class Process:
         return None
 
     def poll(self) -> Exit | None:
-        """How the command itself ended, None while it runs. Also reaps every orphan that came to us."""
+        """How the command itself ended, None while it runs. Also reaps every orphan that became our child."""
         self._reap()
         return self._exit
 
@@ -202,20 +158,20 @@ class Process:
         return [entry.pid for entry in self._tree()]
 
     def sweep(self) -> bool:
-        """Kills what still runs. True once nothing is left; until then the caller calls again, for as long as it cares to."""
+        """Kills what still runs. True once nothing is left; until then the caller calls again."""
         self._reap()
         for entry in self._tree():
-            _kill(entry)
+            kill(entry)
         self._reap()
         return self._childless if self._subreaper else not self._tree()
 
     def close(self) -> None:
-        """Closes the outputs. What runs on gets SIGPIPE, or EIO, at its next write."""
-        self._let_go_of_terminal()
+        """Closes the outputs. A process that still runs gets SIGPIPE or EIO at its next write."""
+        self._close_terminal()
         while self._outputs:
             os.close(self._outputs.popitem()[0])
 
-    def _let_go_of_terminal(self) -> None:
+    def _close_terminal(self) -> None:
         if self._terminal is not None:
             os.close(self._terminal)
             self._terminal = None
@@ -231,46 +187,19 @@ class Process:
                 return
             if pid == self.pid:
                 self._exit = Exit.of(status)
-                self._let_go_of_terminal()
+                self._close_terminal()
 
-    def _tree(self) -> list[_Entry]:
+    def _tree(self) -> list[Entry]:
         if self._subreaper:
-            return [] if self._childless else _descendants(_table(), of={os.getpid()})
-        table = _table()
+            return [] if self._childless else descendants(read_table(), of={os.getpid()})
+        table = read_table()
         own = {self.pid} if self._exit is None else set()
         mates = [entry for entry in table.values() if entry.running and self.pid in (entry.group, entry.session)]
-        carriers = _carriers(table, self._marker) if self._marker else []
-        return list({entry.pid: entry for entry in (*mates, *carriers, *_descendants(table, of=own))}.values())
+        marked = carriers(table, self._marker) if self._marker else []
+        return list({entry.pid: entry for entry in (*mates, *marked, *descendants(table, of=own))}.values())
 
 
-def end_strays(*, marker: str, group: int | None) -> int:
-    """Kills what a lost supervisor left running and returns how many processes that were.
-
-    These are the processes that carry `marker`, what they started, and `group` with its session when a carrier is in it; the number
-    alone proves nothing, because it may have been recycled. Repeated until none is left, for at most `STRAYS_SECONDS`.
-    """
-    ended: set[_Entry] = set()
-    deadline = time.monotonic() + STRAYS_SECONDS
-    while strays := _strays(marker, group):
-        for entry in strays:
-            _kill(entry)
-        ended.update(strays)
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.005)
-    return len({(entry.pid, entry.started) for entry in ended})
-
-
-def _strays(marker: str, group: int | None) -> set[_Entry]:
-    table = _table()
-    carriers = _carriers(table, marker)
-    strays = {*carriers, *_descendants(table, of={entry.pid for entry in carriers})}
-    if group is not None and any(group in (entry.group, entry.session) for entry in carriers):
-        strays.update(entry for entry in table.values() if entry.running and group in (entry.group, entry.session))
-    return {entry for entry in strays if entry.pid != os.getpid()}
-
-
-# Starting
+# -- starting -------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -289,7 +218,7 @@ def _directory(path: Path, root: Path | None) -> Iterator[None]:
     try:
         yield
     finally:
-        os.chdir("/")  # so that the supervisor of a long job holds no folder of the workspace
+        os.chdir("/")  # the supervisor of a long job must keep no folder of the workspace busy
 
 
 def _program(command: Command) -> str:
@@ -319,8 +248,8 @@ def _start_on_pipes(command: Command, program: str) -> tuple[int, dict[int, Stre
 
 
 def _start_on_terminal(command: Command, program: str) -> tuple[int, dict[int, Stream], int]:
-    """Also gives our own end of the terminal: when nobody else holds that open any more (the command closed its streams), the terminal
-    would seem to be over, and to let go of it would hang up on the command."""
+    """Also gives our own end of the terminal. If the command closes its streams, nobody else holds the terminal open: it would seem to
+    be at its end, and closing it would hang up on the command."""
     with _descriptors() as opened:
         try:
             opened += (ends := os.openpty())
@@ -398,82 +327,8 @@ def _keep(opened: list[int], readers: dict[int, Stream]) -> dict[int, Stream]:
 
 
 def _close_on_exec() -> None:
-    """Keeps what whoever started runcast left open from reaching the command; Python's own descriptors never do."""
+    """Descriptors that runcast inherited must not reach the command. Those that Python opened never do."""
     for fd in [int(path.name) for path in Path("/dev/fd").iterdir()]:
         with suppress(OSError):  # the listing's own is gone by now
             if fd > 2:
                 os.set_inheritable(fd, False)
-
-
-# The process table
-
-
-@dataclass(frozen=True)
-class _Entry:
-    pid: int
-    parent: int
-    group: int
-    session: int
-    started: float
-    running: bool
-
-
-def _table() -> dict[int, _Entry]:
-    return {pid: entry for pid in psutil.pids() if (entry := _entry(pid)) is not None}
-
-
-def _entry(pid: int) -> _Entry | None:
-    """A process as the table has it now. Zombies are in it, but do not run."""
-    if not _LINUX:
-        return _entry_elsewhere(pid)
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    state, parent, group, session, *rest = stat[stat.rindex(b")") + 2 :].split()
-    # The main thread of a process may end before the others: the process is shown as a zombie then, and still runs.
-    running = state not in b"ZX" or int(rest[13]) > 1
-    return _Entry(pid, int(parent), int(group), int(session), float(rest[15]), running)
-
-
-def _entry_elsewhere(pid: int) -> _Entry | None:
-    try:
-        process = psutil.Process(pid)
-        running = process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-        return _Entry(pid, process.ppid(), os.getpgid(pid), os.getsid(pid), process.create_time(), running)
-    except (psutil.Error, OSError):
-        return None
-
-
-def _descendants(table: Mapping[int, _Entry], *, of: set[int]) -> list[_Entry]:
-    children: dict[int, list[_Entry]] = {}
-    for entry in table.values():
-        children.setdefault(entry.parent, []).append(entry)
-    found: list[_Entry] = []
-    parents = list(of)
-    while parents:
-        born = children.get(parents.pop(), [])
-        found += born
-        parents += [entry.pid for entry in born]
-    return [entry for entry in found if entry.running]
-
-
-def _carriers(table: Mapping[int, _Entry], marker: str) -> list[_Entry]:
-    return [entry for entry in table.values() if entry.running and _carries(entry.pid, marker)]
-
-
-def _carries(pid: int, marker: str) -> bool:
-    try:
-        if not _LINUX:
-            return psutil.Process(pid).environ().get(MARKER) == marker
-        return f"{MARKER}={marker}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except (psutil.Error, OSError):  # gone, or not ours to look into
-        return False
-
-
-def _kill(entry: _Entry) -> None:
-    # Looked up again right before, because the pid may have been recycled since the table was read.
-    now = _entry(entry.pid)
-    if now is not None and now.started == entry.started:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(entry.pid, signal.SIGKILL)

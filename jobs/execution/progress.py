@@ -1,4 +1,4 @@
-"""How far a job is, read from what it prints. Pure: text in, `Progress` out; no I/O and no time.
+"""Reads from what a job prints how far the job is. Pure: text in, `Progress` out; no I/O and no time.
 
 What counts when a recipe declares no patterns of its own:
 
@@ -9,10 +9,10 @@ What counts when a recipe declares no patterns of its own:
 * on other lines a percentage that begins the line, follows a bar, dots, the word "progress" or what is being done ("Downloading",
   "Receiving objects:"), or stands before "done" or "complete".
 
-A percentage that measures something else is no progress: `coverage: 85%`, `TOTAL 120 12 90%`, `CPU 93%`, `a%20b`. Nor is `[1/1]`, which
-says nothing, nor what the other side of a git connection counts before the transfer begins (`remote: …`): as progress never goes back,
-both would stand at 100 from then on. Some prose slips through ("Checking coverage: 85%"). A recipe that declares patterns is free of
-all this: only its own are used then.
+A percentage that measures something else is not progress: `coverage: 85%`, `TOTAL 120 12 90%`, `CPU 93%`, `a%20b`. Neither is `[1/1]`,
+which says nothing, nor what the other side of a git connection counts before the transfer begins (`remote: …`): progress never goes back,
+so both would stay at 100 from then on. Some prose is still taken for progress ("Checking coverage: 85%"). When a recipe declares patterns
+of its own, only those are used.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from itertools import islice
 from jobs.model import Progress
 
 TAIL_BYTES = 4096
-"""How much of a block's end is looked at: progress is about now, and what is further up in the same read is past."""
+"""How much of the end of a text is looked at: progress is about now, and what is further up in the same read is past."""
 CANDIDATES = 16
-"""How many lines of it are looked at closely when each has numbers like those of progress."""
+"""How many lines of that are looked at closely when each has numbers like those of progress."""
 MESSAGE_CHARACTERS = 200
 
 _HINT = re.compile(r"\d ?%|\d/\d")

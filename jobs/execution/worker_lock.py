@@ -1,4 +1,4 @@
-"""One of a kind: a lock that a process holds as long as it lives, however it ends."""
+"""The lock that makes a worker the only one of its name in a data folder. The system releases it when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import IO
 
 from jobs.errors import OperatorError
 
-PATIENCE_SECONDS = 3.0
-"""Who held it before may just be ending."""
+LOCK_TIMEOUT_SECONDS = 3.0
+"""The process that held the lock before may just be ending."""
 
 
 def lock_worker(data_dir: Path, worker_id: str) -> IO[bytes]:
-    """Be the only worker of this name, for two would count, sweep and stop each other's jobs; until what is returned is closed.
+    """Become the only worker of this name, until the returned file is closed. Two would count, sweep and stop each other's jobs.
 
-    Raises OperatorError when another process is.
+    Raises OperatorError when another process holds the lock.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    # Whoever can read it could hold it as well, and so keep the worker from starting.
+    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
+    # A process that can read the file could lock it as well, and so keep the worker from starting.
     lock = open(data_dir / f"{worker_id}.lock", "ab", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
-    os.fchmod(lock.fileno(), 0o600)  # one of an earlier version was for all to read
+    os.fchmod(lock.fileno(), 0o600)  # the file of an earlier version was readable by everybody
     while True:
         try:
-            # Not `flock`: that would be held on by every fork, and so by the supervisors that outlive a worker.
+            # Not `flock`: every fork would hold it, and so the supervisors that outlive the worker.
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return lock
         except (BlockingIOError, PermissionError):
@@ -37,11 +37,13 @@ def lock_worker(data_dir: Path, worker_id: str) -> IO[bytes]:
 
 
 def is_unlocked(data_dir: Path, worker_id: str) -> bool:
-    """Whether the worker of this name was served from this folder, and nobody serves it any more. Not to be asked of one's own name: who
-    looks lets go of what it holds."""
+    """Whether a worker of this name has run in this folder, and runs no more.
+
+    Never ask for one's own name: closing the file would release the lock that this process holds.
+    """
     try:
         lock = (data_dir / f"{worker_id}.lock").open("r+b")
-    except OSError:  # it is of another folder
+    except OSError:  # it belongs to another folder
         return False
     with lock:
         try:

@@ -20,7 +20,7 @@ import psutil
 
 from chaos.scenario import Findings
 from chaos.service import Surroundings
-from jobs.execution.process import Identity
+from jobs.execution.process_table import Identity
 from jobs.model import ENDED, MARKER, TRANSITIONS, Status
 from support.server import RunningServer
 from support.waiting import eventually

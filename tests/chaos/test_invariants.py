@@ -41,11 +41,12 @@ from chaos.scenario import Findings
 from chaos.service import MARK, Surroundings
 from chaos.witnesses import Witness, hold_witnesses
 from jobs.bootstrap import make_engine, open_database
-from jobs.execution.process import Identity
-from jobs.model import MARKER, JobType, Status, Stream, Submission
+from jobs.execution.process_table import Identity
+from jobs.model import MARKER, JobType, Status, Submission
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Leases, Outcome
-from jobs.store.logs import LogWriter
+from jobs.store.log_writer import LogWriter
+from support.logs import append
 from support.server import RunningServer
 from support.stores import claim
 
@@ -64,10 +65,7 @@ def surroundings(tmp_path: Path) -> Iterator[Surroundings]:
     for lease in (first, second):
         own.take(lease, supervisor=Identity.of(os.getpid()).__dict__)
     writer = LogWriter(first, cap=1 << 20)
-    for data in (b"line 1\nline 2\n", b"line 3\n"):
-        step = writer.step(writer.chunks(lines=data.count(b"\n"), at=0, stream=Stream.STDOUT, data=data))
-        database.write(lambda connection, step=step: writer.write(connection, step, {}))  # type: ignore[misc]
-        writer.written(step)
+    append(database, writer, b"line 1\nline 2\n", b"line 3\n")
     own.end(first, Outcome(Status.COMPLETED, "exited with code 0"))
     database.close()
     yield made
@@ -266,8 +264,7 @@ def lose(surroundings: Surroundings, job_id: str, *, lines: int) -> None:
     (held,) = leases_of_it.held()
     writer = LogWriter(held.taken, cap=1 << 20)
     data = b"".join(b"line %d\n" % number for number in range(1, lines + 1))
-    step = writer.step(writer.chunks(lines=lines, at=0, stream=Stream.STDOUT, data=data))
-    database.write(lambda connection: writer.write(connection, step, {}))
+    append(database, writer, data)
     (held,) = leases_of_it.held()
     assert held.job_id == job_id and leases_of_it.lose(held) is Status.FAILED
     database.close()

@@ -20,7 +20,9 @@ from jobs.service import Service
 from jobs.store.database import OwnedDatabase
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Leases, Outcome
-from jobs.store.logs import Logs, LogState, LogWriter
+from jobs.store.log_writer import LogWriter
+from jobs.store.logs import Logs, LogState
+from support.logs import append
 from support.server import RunningServer
 from support.stores import claim
 from support.waiting import eventually
@@ -145,9 +147,7 @@ class Busy:
             self._leases.end(self.followed, self._at_last)
 
     def _write(self, writer: LogWriter) -> None:
-        step = writer.step(writer.chunks(lines=1, at=0, stream=Stream.STDOUT, data=b"x\n"))
-        self._leases.database.write(lambda connection: writer.write(connection, step, {}))
-        writer.written(step)
+        append(self._leases.database, writer, b"x\n")
 
 
 def test_what_other_jobs_say_is_asked_once_for_all_who_follow(database: OwnedDatabase) -> None:

@@ -21,10 +21,12 @@ from jobs.store.database import OwnedDatabase
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Leases, Outcome
 from jobs.store.listing import JobFilter, created_ms, first_id
-from jobs.store.logs import Logs, LogWriter
+from jobs.store.log_writer import LogWriter
+from jobs.store.logs import Logs
 from jobs.store.retention import Retention
 from jobs.store.schema import job_counts, job_labels, jobs
 from support.history import Past, fill_history, fill_log
+from support.logs import append
 from support.stores import claim
 
 HOUR_MS = 3_600_000
@@ -216,9 +218,7 @@ def log_of(store: Store, leases: Leases, database: OwnedDatabase, *parts: tuple[
     writer = LogWriter(lease, cap=1 << 30)
     for stream, count in parts:
         data = b"".join(b"line %d\n" % (writer.next_seq + number) for number in range(count))
-        step = writer.step(writer.chunks(lines=count, at=0, stream=stream, data=data))
-        database.write(lambda connection, step=step: writer.write(connection, step, {}))  # type: ignore[misc]
-        writer.written(step)
+        append(database, writer, data, stream=stream)
     return lease.job_id
 
 

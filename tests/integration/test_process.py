@@ -21,7 +21,8 @@ import pytest
 
 from jobs.errors import StartFailed
 from jobs.execution import process as module
-from jobs.execution.process import Command, Exit, Identity, Process, become_subreaper, boot_id, end_strays
+from jobs.execution.process import Command, Exit, Process, become_subreaper
+from jobs.execution.process_table import Identity, boot_id, end_strays
 from jobs.model import MARKER, Stream
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
@@ -505,7 +506,7 @@ def test_when_nothing_is_left_the_process_table_is_not_read(monkeypatch: pytest.
     def scenario() -> bool:
         process = Process.start(command("true"))
         until(process.poll)
-        monkeypatch.setattr(module, "_table", lambda: pytest.fail("it was read"))
+        monkeypatch.setattr(module, "read_table", lambda: pytest.fail("it was read"))
         process.signal(signal.SIGTERM)
         assert process.remaining() == []
         assert process.sweep()

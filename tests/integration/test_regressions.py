@@ -25,18 +25,20 @@ from handlers.server.gevent_store import GeventChanges
 from jobs.bootstrap import make_engine, open_database
 from jobs.clock import SteadyClock, now_ms
 from jobs.errors import OperatorError, OriginRefused, Unauthenticated, Unavailable
-from jobs.execution.supervisor import JobLog
+from jobs.execution.job_log import JobLog
 from jobs.model import Job, JobType, Json, LogChunk, Progress, Scope, Status, Stream, Submission
 from jobs.recipes.expand import Recipe, Recipes
 from jobs.service import Service
 from jobs.store.database import OwnedDatabase
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Lease, Leases, Outcome
-from jobs.store.logs import Logs, LogWriter
+from jobs.store.log_writer import LogWriter
+from jobs.store.logs import Logs
 from jobs.store.retention import Retention
 from jobs.store.schema import jobs, log_chunks, workers
 from jobs.store.tokens import Tokens, provide_admin_token
 from jobs.submission import Submissions
+from support.logs import append
 from support.server import RunningServer, task_submission
 from support.stores import claim
 from support.waiting import eventually
@@ -56,9 +58,7 @@ def start(database: OwnedDatabase, *, slots: int = 1) -> Lease:
 
 
 def log(database: OwnedDatabase, writer: LogWriter, text: bytes) -> None:
-    step = writer.step(writer.chunks(lines=text.count(b"\n"), at=0, stream=Stream.STDOUT, data=text))
-    database.write(lambda connection: writer.write(connection, step, {}))
-    writer.written(step)
+    append(database, writer, text)
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://a]b", "null", "", "localhost:8000", "http://localhost:8000@evil.example"])

@@ -129,7 +129,7 @@ def gone(tmp_path: Path) -> Iterator[Settings]:
 def test_a_dispatcher_that_is_told_to_stop_does_not_wait_for_ever(
     gone: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("jobs.execution.dispatcher.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("jobs.execution.dispatcher.STORE_TIMEOUT_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs):
         engine = make_engine(gone.url)
@@ -140,7 +140,7 @@ def test_a_dispatcher_that_is_told_to_stop_does_not_wait_for_ever(
 
 
 def test_a_supervisor_does_not_try_to_take_a_lease_for_ever(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.execution.supervisor.TAKE_SECONDS", 0.2)
+    monkeypatch.setattr("jobs.execution.supervisor.TAKE_TIMEOUT_SECONDS", 0.2)
     with closing(open_database(gone.url)) as database, pytest.raises(LeaseLost, match="could not be taken"):
         _take(Leases(database, make_engine(database.url)), Lease("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word", 1))
 
@@ -160,7 +160,7 @@ def test_a_supervisor_whose_database_was_replaced_ends_its_job(make_server: Make
 
 def test_a_stop_ends_when_the_store_takes_nothing_any_more(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading goes on, so that the jobs are seen to run, but none of them can say that it has ended."""
-    monkeypatch.setattr("jobs.execution.dispatcher.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("jobs.execution.dispatcher.STORE_TIMEOUT_SECONDS", 0.5)
     (gone.data_dir / "runcast.db").unlink()
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs), closing(open_database(gone.url)) as database:
@@ -180,7 +180,7 @@ def test_a_stop_ends_when_the_store_takes_nothing_any_more(gone: Settings, monke
             full.execute("BEGIN IMMEDIATE")
 
         monkeypatch.setattr(dispatcher, "_cancel", cancel_and_fill)
-        monkeypatch.setattr("jobs.execution.dispatcher.HEARTBEAT_SECONDS", 0.1)
+        monkeypatch.setattr("jobs.execution.dispatcher.HEARTBEAT_INTERVAL_SECONDS", 0.1)
         database.close()
         with closing(full):
             assert dispatcher.run() is False

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from handlers.contract.document import Contract
 from handlers.events.payloads import progress_payload
-from jobs.execution.output import BLOCK_BYTES, RESULT_DEPTH, Watcher
+from jobs.execution.output import BLOCK_BYTES, RESULT_DEPTH, OutputScanner
 from jobs.execution.progress import MESSAGE_CHARACTERS, ProgressParser, ProgressTracker
 from jobs.model import Progress
 from support.streams import cuts, in_writes, output, raw, stored
@@ -57,11 +57,11 @@ def test_found_progress_is_bounded(data: bytes, declared: list[str], unfinished:
 
 @given(st.lists(anything, max_size=6), patterns, cuts)
 def test_progress_never_decreases_however_output_is_split(parts: list[bytes], declared: list[str], at: list[int]) -> None:
-    watcher = Watcher(patterns=declared, ready=r"(?P<a>\d+)|(?P<b>x)")
+    scanner = OutputScanner(patterns=declared, ready=r"(?P<a>\d+)|(?P<b>x)")
     tracker, percent = ProgressTracker(), None
     for write in in_writes(b"".join(parts), at):
-        stored([write], watcher=watcher)
-        said = watcher.take()
+        stored([write], scanner=scanner)
+        said = scanner.take_findings()
         latest = tracker.offer(said.progress) if said.progress else None
         if latest is not None:
             check(latest)
@@ -108,9 +108,9 @@ def test_progress_of_common_tools_is_understood(form: str, total: int, share: fl
     done, percent = int(total * share), int(100 * share)
     assume(not (colour and form.startswith("::")))  # a directive begins its line
     text = before + colour + form.format(done=done, total=total, percent=percent)
-    watcher = Watcher()
-    stored([text.encode()], watcher=watcher)
-    progress = watcher.take().progress
+    scanner = OutputScanner()
+    stored([text.encode()], scanner=scanner)
+    progress = scanner.take_findings().progress
     assert progress is not None, text
     assert progress.percent == (round(100 * done / total, 1) if "done" in form else percent)
 
@@ -139,9 +139,9 @@ def is_result(line: bytes) -> Any:
 def test_a_result_is_taken_entirely_or_left_in_the_log(value: Any, ascii_only: bool, end: str, at: list[int]) -> None:
     argument = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     line = b"::result " + argument + end.encode()
-    watcher = Watcher()
-    log = raw(stored(in_writes(line, at), watcher=watcher))
-    result = watcher.take().result
+    scanner = OutputScanner()
+    log = raw(stored(in_writes(line, at), scanner=scanner))
+    result = scanner.take_findings().result
     assert result == is_result(argument)
     assert log == (line if result is None else b"")
     if result is not None:
@@ -152,9 +152,9 @@ def test_a_result_is_taken_entirely_or_left_in_the_log(value: Any, ascii_only: b
 def test_a_result_is_bounded_in_depth_and_length(levels: int, bracket: str, filler: int) -> None:
     nested = bracket[:-1] * levels + ("" if bracket == "[]" else "1") + bracket[-1] * levels
     line = f'::result {{"a": {nested}, "b": "{"x" * filler}"}}\n'.encode()
-    watcher = Watcher()
-    log = raw(stored([line], watcher=watcher))
-    result = watcher.take().result
+    scanner = OutputScanner()
+    log = raw(stored([line], scanner=scanner))
+    result = scanner.take_findings().result
     assert (result is not None) == (levels < RESULT_DEPTH and len(line) <= BLOCK_BYTES)
     assert log == (b"" if result is not None else line)
 
@@ -162,9 +162,9 @@ def test_a_result_is_bounded_in_depth_and_length(levels: int, bracket: str, fill
 @given(st.binary(max_size=100).filter(lambda data: b"\n" not in data and b"\r" not in data))
 def test_a_forged_directive_causes_no_error(argument: bytes) -> None:
     for word in (b"::result ", b"::progress "):
-        watcher = Watcher()
-        log = raw(stored([word + argument + b"\n"], watcher=watcher))
-        said = watcher.take()
+        scanner = OutputScanner()
+        log = raw(stored([word + argument + b"\n"], scanner=scanner))
+        said = scanner.take_findings()
         assert (log == b"") == (said.result is not None or log != word + argument + b"\n")
         if said.progress is not None:
             check(said.progress)

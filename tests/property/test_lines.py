@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from handlers.contract.document import Contract
 from handlers.events.payloads import log_payload
+from jobs.bootstrap import open_database
 from jobs.execution import output as stages
 from jobs.model import LogChunk, Stream
-from jobs.store.leases import Lease
-from jobs.store.logs import LogWriter, cut
+from jobs.store.log_writer import LogBlock
+from jobs.store.logs import cut
+from support.logs import ReusedLog
 from support.streams import cuts, in_writes, output, raw, stored
 
 LIMIT = 8
-JOB = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,14 +92,19 @@ def test_no_split_line_ends_within_a_character(text: str, at: list[int]) -> None
     assert "".join(pieces) == text
 
 
-@given(output(max_size=60), cuts, st.integers(3, 40))
-def test_chunks_are_gapless_wherever_a_client_resumes(data: bytes, at: list[int], size: int) -> None:
-    writer = LogWriter(Lease(JOB, "word", 1), cap=16 * size)
-    chunks = [
-        chunk
-        for block in stored(in_writes(data, at))
-        for chunk in writer.chunks(lines=block.lines, at=0, stream=Stream.STDERR, data=block.data)
-    ]
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReusedLog]:
+    database = open_database(f"sqlite:///{tmp_path_factory.mktemp('log') / 'runcast.db'}")
+    database.migrate()
+    yield ReusedLog(database)
+    database.close()
+
+
+@given(data=output(max_size=60), at=cuts, size=st.integers(3, 40))
+def test_chunks_are_gapless_wherever_a_client_resumes(log: ReusedLog, data: bytes, at: list[int], size: int) -> None:
+    blocks = [LogBlock(Stream.STDERR, 0, block.lines, block.data) for block in stored(in_writes(data, at))]
+    log.new_writer(cap=16 * size).append(log.database.write, blocks)
+    chunks = log.chunks()
     lines = [_text(piece) for piece in lines_of(data)]
     numbered = {seq: text for chunk in chunks for seq, text in enumerate(chunk.texts(), chunk.first_seq)}
     assert numbered == dict(enumerate(lines, 1))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.model import LogChunk, Stream
-from jobs.store.leases import Lease
-from jobs.store.logs import LogWriter, Step
-
-LEASE = Lease("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word", 1)
+from jobs.bootstrap import open_database
+from jobs.model import LogChunk
+from support.logs import ReusedLog, append
 
 lines = st.tuples(st.sampled_from("aé€😀"), st.integers(0, 300), st.sampled_from(["\n", "\r\n"])).map(
     lambda line: line[0] * line[1] + line[2]
@@ -19,49 +19,54 @@ writes = st.lists(st.tuples(st.lists(lines, min_size=1, max_size=20), st.text("a
 caps = st.integers(64, 500)
 
 
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReusedLog]:
+    database = open_database(f"sqlite:///{tmp_path_factory.mktemp('log') / 'runcast.db'}")
+    database.migrate()
+    yield ReusedLog(database)
+    database.close()
+
+
 class Kept:
-    """What a store would have of the log."""
+    """A log under a cap, and what the store keeps of it."""
 
-    def __init__(self, cap: int) -> None:
-        self.chunks: dict[int, LogChunk] = {}
-        self.newest = 0
-        self._writer = LogWriter(LEASE, cap=cap)
-        self._writer.READ_SECONDS = 0.0  # nobody watches
+    def __init__(self, log: ReusedLog, cap: int) -> None:
+        self._log = log
+        self._writer = log.new_writer(cap=cap)
 
-    def write(self, data: bytes) -> None:
-        count = data.count(b"\n") + (not data.endswith(b"\n"))
-        self._store(self._writer.step(self._writer.chunks(lines=count, at=0, stream=Stream.STDOUT, data=data)))
+    def write(self, data: bytes) -> list[LogChunk]:
+        """The chunks that were added."""
+        next_seq = self._writer.next_seq
+        append(self._log.database, self._writer, data)
+        return self._log.chunks(after_seq=next_seq - 1)
 
     def end(self) -> None:
-        self._store(self._writer.step((), last=True))
+        append(self._log.database, self._writer, last=True)
 
-    def _store(self, step: Step) -> None:
-        self.chunks |= {chunk.first_seq: chunk for chunk in step.chunks}
-        if step.doomed:
-            self.chunks = {seq: chunk for seq, chunk in self.chunks.items() if not step.doomed[0] <= seq <= step.doomed[1]}
-        self._writer.written(step)
-        self.newest = max([self.newest, *(chunk.first_seq for chunk in step.chunks)])
+    @property
+    def chunks(self) -> list[LogChunk]:
+        return self._log.chunks()
 
     @property
     def data(self) -> bytes:
-        return b"".join(chunk.data for chunk in self.chunks.values())
+        return b"".join(chunk.data for chunk in self.chunks)
 
 
-@given(caps, writes)
-@example(64, [(["a" * 64 + "\n"], ""), (["a\n"] * 20, "")])
-@example(100, [(["a\n"] * 100, ""), ([], "a" * 65)])
-def test_the_end_of_a_log_is_kept_for_lines_of_any_kind(cap: int, log: list[tuple[list[str], str]]) -> None:
-    kept, written = Kept(cap), b""
-    for whole, rest in log:
+@given(cap=caps, output=writes)
+@example(cap=64, output=[(["a" * 64 + "\n"], ""), (["a\n"] * 20, "")])
+@example(cap=100, output=[(["a\n"] * 100, ""), ([], "a" * 65)])
+def test_the_end_of_a_log_is_kept_for_lines_of_any_kind(log: ReusedLog, cap: int, output: list[tuple[list[str], str]]) -> None:
+    kept, written, newest = Kept(log, cap), b"", None
+    for whole, rest in output:
         if data := ("".join(whole) + rest).encode():
             written += data
-            kept.write(data)
-            assert kept.newest in kept.chunks
+            newest = kept.write(data)[-1]
+            assert data.endswith(newest.data)
     kept.end()
     assert len(kept.data) <= cap
-    assert kept.newest in kept.chunks, "errors come last"
+    assert newest is None or newest in kept.chunks, "errors come last"
     if len(kept.data) < len(written):
-        head, tail = parts(list(kept.chunks.values()))
+        head, tail = parts(kept.chunks)
         assert written.startswith(head) and written.endswith(tail)
         assert len(head) >= cap // 2 and tail
 
@@ -72,13 +77,12 @@ def parts(chunks: list[LogChunk]) -> tuple[bytes, bytes]:
     return b"".join(chunk.data for chunk in chunks[:gap]), b"".join(chunk.data for chunk in chunks[gap:])
 
 
-@given(caps, writes)
-def test_a_small_cap_counts_cut_lines_and_splits_no_character(cap: int, log: list[tuple[list[str], str]]) -> None:
-    writer = LogWriter(LEASE, cap=cap)
-    seq = 1
-    for whole, rest in log:
+@given(cap=caps, output=writes)
+def test_a_small_cap_counts_cut_lines_and_splits_no_character(log: ReusedLog, cap: int, output: list[tuple[list[str], str]]) -> None:
+    kept, seq = Kept(log, cap), 1
+    for whole, rest in output:
         data = ("".join(whole) + rest).encode()
-        chunks = writer.chunks(lines=data.count(b"\n") + (not data.endswith(b"\n")), at=0, stream=Stream.STDOUT, data=data) if data else []
+        chunks = kept.write(data)
         assert b"".join(chunk.data for chunk in chunks) == data
         for chunk in chunks:
             assert (chunk.first_seq, chunk.lines) == (seq, len(chunk.texts())), "lines that end, and a piece at last"
@@ -88,8 +92,8 @@ def test_a_small_cap_counts_cut_lines_and_splits_no_character(cap: int, log: lis
 
 
 @pytest.mark.parametrize("cap", [1 << 16, 100_000, 64 << 20])
-def test_a_log_of_the_longest_lines_keeps_head_and_tail(cap: int) -> None:
-    kept = Kept(cap)
+def test_a_log_of_the_longest_lines_keeps_head_and_tail(log: ReusedLog, cap: int) -> None:
+    kept = Kept(log, cap)
     for _ in range(3):
         kept.write(b"A" * 65536)
         kept.write(b"B" * 65534 + b"\r\n")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.execution.output import ENCODED_BYTES, MASK, Masker, Watcher, forms_of
+from jobs.execution.output import ENCODED_BYTES, MASK, Masker, OutputScanner, forms_of
 from support.streams import cuts, in_writes, output, raw, stored
 
 letters = st.binary(max_size=60).map(lambda data: bytes(b"ab\n\r \xe2\x82"[byte % 7] for byte in data))
@@ -61,9 +61,9 @@ def test_output_without_secrets_is_not_changed(data: bytes, at: list[int]) -> No
 def test_no_secret_is_in_the_log_or_in_the_job(data: bytes, at: list[int]) -> None:
     """Through all stages: rewritten lines, directives and patterns included."""
     data += b'\n::result {"token": "hunter2"}\n::progress 5 hunter2\nurl=hunter2\n'
-    watcher = Watcher(ready="url=(?P<url>.*)")
-    log = raw(stored(in_writes(data, at), secrets=[b"hunter2"], watcher=watcher))
-    said = watcher.take()
+    scanner = OutputScanner(ready="url=(?P<url>.*)")
+    log = raw(stored(in_writes(data, at), secrets=[b"hunter2"], scanner=scanner))
+    said = scanner.take_findings()
     assert b"hunter2" not in log
     assert said.result == {"token": "***"}
     assert said.ready == {"url": "***"}

@@ -28,8 +28,10 @@ from jobs.settings import Settings
 from jobs.store.jobs import Store
 from jobs.store.leases import Lease, Leases, Outcome
 from jobs.store.listing import JobFilter
-from jobs.store.logs import Logs, LogWriter
+from jobs.store.log_writer import LogWriter
+from jobs.store.logs import Logs
 from jobs.store.retention import Retention
+from support.logs import append
 from support.server import TASKS
 
 MAX_PENDING = 6
@@ -336,9 +338,7 @@ class StoreMachine(RuleBasedStateMachine):
         job.log += [(line, stream) for line in new]
 
     def _write(self, writer: LogWriter, new: list[bytes], stream: Stream) -> None:
-        step = writer.step(writer.chunks(lines=len(new), at=0, stream=stream, data=b"".join(new)))
-        self.database.write(lambda connection: writer.write(connection, step, {}), durable=False)
-        writer.written(step)
+        append(self.database, writer, b"".join(new), stream=stream)
 
     @precondition(lambda self: self.taken)
     @rule(pick=picks, percent=st.floats(0, 100))

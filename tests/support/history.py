@@ -15,8 +15,9 @@ from jobs.clock import now_ms
 from jobs.model import JobType, Reason, Status, Stream, Submission
 from jobs.store.database import OwnedDatabase
 from jobs.store.leases import Lease
-from jobs.store.logs import LogWriter
+from jobs.store.log_writer import LogWriter
 from jobs.store.schema import job_counts, job_events, job_labels, jobs
+from support.logs import append
 
 BATCH = 2000
 SECOND = 1000
@@ -114,6 +115,4 @@ def fill_log(database: OwnedDatabase, lease: Lease, lines: int) -> None:
         last = min(lines, first + 999)
         stream = Stream.STDERR if first // 1000 % 10 == 9 else Stream.STDOUT
         data = b"".join(b"line %d\n" % number for number in range(first, last + 1))
-        step = writer.step(writer.chunks(lines=last - first + 1, at=now_ms(), stream=stream, data=data))
-        database.write(lambda connection, step=step: writer.write(connection, step, {}), durable=False)  # type: ignore[misc]
-        writer.written(step)
+        append(database, writer, data, stream=stream, at=now_ms())

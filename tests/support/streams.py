@@ -6,8 +6,7 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from jobs.execution.output import Block, Masker, OutputPipeline, Watcher
-from jobs.model import Stream
+from jobs.execution.output import Block, Masker, OutputPipeline, OutputScanner
 
 WORDS = [b"a", b"bc", b" ", b"\0", b"\x1b[1m", b"\xff", b"\x80", b"\xe2\x82", b"\xc3\xa9", "€".encode(), "😀".encode(), b"45%", b"[3/4] x"]
 ENDS = [b"\n", b"\r\n", b"\r", b"\r\r", b"\r\r\n", b"\n\n"]
@@ -27,9 +26,9 @@ def in_writes(data: bytes, at: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(places)] or [b""]
 
 
-def stored(writes: list[bytes], *, secrets: list[bytes] | None = None, watcher: Watcher | None = None) -> list[Block]:
+def stored(writes: list[bytes], *, secrets: list[bytes] | None = None, scanner: OutputScanner | None = None) -> list[Block]:
     """What becomes of one stream, written so."""
-    pipeline = OutputPipeline(stream=Stream.STDOUT, masker=Masker(secrets or []), watcher=watcher or Watcher())
+    pipeline = OutputPipeline(masker=Masker(secrets or []), scanner=scanner or OutputScanner())
     return [block for write in writes for block in pipeline.feed(write)] + pipeline.end()
 
 

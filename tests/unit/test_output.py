@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.execution.output import BLOCK_BYTES, RESULT_DEPTH, Block, LineSplitter, Masker, OutputPipeline, Signals, Watcher
+from jobs.execution.output import BLOCK_BYTES, RESULT_DEPTH, Block, Findings, LineSplitter, Masker, OutputPipeline, OutputScanner
 from jobs.model import LogChunk, Progress, Stream
 
 cuts = st.lists(st.integers(min_value=0, max_value=1 << 20), max_size=12)
@@ -22,8 +22,8 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(places)] or [b""]
 
 
-def run(*feeds: bytes, secrets: list[bytes] | None = None, watcher: Watcher | None = None) -> list[Block]:
-    pipeline = OutputPipeline(stream=Stream.STDOUT, masker=Masker(secrets or []), watcher=watcher or Watcher())
+def run(*feeds: bytes, secrets: list[bytes] | None = None, scanner: OutputScanner | None = None) -> list[Block]:
+    pipeline = OutputPipeline(masker=Masker(secrets or []), scanner=scanner or OutputScanner())
     return [block for feed in feeds for block in pipeline.feed(feed)] + pipeline.end()
 
 
@@ -31,10 +31,10 @@ def logged(*feeds: bytes, secrets: list[bytes] | None = None) -> bytes:
     return b"".join(block.data for block in run(*feeds, secrets=secrets))
 
 
-def said(*feeds: bytes, ready: str | None = None, patterns: tuple[str, ...] = ()) -> Signals:
-    watcher = Watcher(patterns=patterns, ready=ready)
-    run(*feeds, watcher=watcher)
-    return watcher.take()
+def said(*feeds: bytes, ready: str | None = None, patterns: tuple[str, ...] = ()) -> Findings:
+    scanner = OutputScanner(patterns=patterns, ready=ready)
+    run(*feeds, scanner=scanner)
+    return scanner.take_findings()
 
 
 def check_blocks(blocks: list[Block]) -> None:
@@ -78,7 +78,7 @@ def test_large_output_gives_the_same_lines_however_it_is_split(lines: list[tuple
 
 
 def test_a_partial_line_is_held_until_it_ends_or_output_ends() -> None:
-    pipeline = OutputPipeline(stream=Stream.STDOUT, masker=Masker(), watcher=Watcher())
+    pipeline = OutputPipeline(masker=Masker(), scanner=OutputScanner())
     assert pipeline.feed(b"a") == []
     assert pipeline.feed(b"b\nc") == [Block(1, b"ab\n")]
     assert pipeline.feed(b"") == []
@@ -112,7 +112,7 @@ def test_a_long_rewritten_line_is_split_too() -> None:
 
 
 def test_output_without_line_ends_is_stored_as_it_grows() -> None:
-    pipeline = OutputPipeline(stream=Stream.STDOUT, masker=Masker(), watcher=Watcher())
+    pipeline = OutputPipeline(masker=Masker(), scanner=OutputScanner())
     blocks = [block for _ in range(300) for block in pipeline.feed(b"x" * 1000)]
     assert [len(block.data) for block in blocks] == [BLOCK_BYTES] * 4
     assert sum(len(block.data) for block in blocks + pipeline.end()) == 300_000
@@ -175,12 +175,12 @@ def test_a_program_that_only_rewrites_uses_bounded_memory() -> None:
 
 
 def test_every_rewrite_feeds_progress_at_once() -> None:
-    watcher = Watcher()
-    pipeline = OutputPipeline(stream=Stream.STDOUT, masker=Masker(), watcher=watcher)
+    scanner = OutputScanner()
+    pipeline = OutputPipeline(masker=Masker(), scanner=scanner)
     seen = []
     for feed in (b"\r[#    ] 20%", b"\r[##   ] 4", b"0%", b"\r[###  ] 60%", b"\r[#####] 100%\n"):
         pipeline.feed(feed)
-        progress = watcher.take().progress
+        progress = scanner.take_findings().progress
         seen.append(progress.percent if progress else None)
     assert seen == [20.0, None, 40.0, 60.0, 100.0]
 
@@ -234,9 +234,9 @@ def test_each_line_of_a_secret_is_masked() -> None:
 
 
 def test_secrets_are_masked_in_results_progress_and_readiness() -> None:
-    watcher = Watcher(ready=r"token (?P<token>\S+)")
-    blocks = run(b'::result {"token": "hunter2"}\n::progress 5 with hunt', b"er2\ntoken hunter2\n", secrets=[b"hunter2"], watcher=watcher)
-    assert watcher.take() == Signals(progress=Progress(5.0, "with ***"), result={"token": "***"}, ready={"token": "***"})
+    scanner = OutputScanner(ready=r"token (?P<token>\S+)")
+    blocks = run(b'::result {"token": "hunter2"}\n::progress 5 with hunt', b"er2\ntoken hunter2\n", secrets=[b"hunter2"], scanner=scanner)
+    assert scanner.take_findings() == Findings(progress=Progress(5.0, "with ***"), result={"token": "***"}, ready={"token": "***"})
     assert blocks == [Block(1, b"token ***\n")]
 
 
@@ -244,16 +244,16 @@ def test_secrets_are_masked_in_results_progress_and_readiness() -> None:
 
 
 def test_directives_are_applied_and_removed_from_the_log() -> None:
-    watcher = Watcher()
-    pipeline = OutputPipeline(stream=Stream.STDOUT, masker=Masker(), watcher=watcher)
+    scanner = OutputScanner()
+    pipeline = OutputPipeline(masker=Masker(), scanner=scanner)
     assert pipeline.feed(b"a\n::progress 45 linking\nb\n::progr") == [Block(2, b"a\nb\n")]
-    assert watcher.take() == Signals(progress=Progress(45.0, "linking"))
+    assert scanner.take_findings() == Findings(progress=Progress(45.0, "linking"))
     assert pipeline.feed(b'ess 50.5%\r\n::result {"url": "x"}\n') == []
-    assert watcher.take() == Signals(progress=Progress(50.5, "linking"), result={"url": "x"})
+    assert scanner.take_findings() == Findings(progress=Progress(50.5, "linking"), result={"url": "x"})
     assert pipeline.feed(b'::result {"url": "y"}') == []
-    assert watcher.take() == Signals()
+    assert scanner.take_findings() == Findings()
     assert pipeline.end() == []
-    assert watcher.take() == Signals(result={"url": "y"})
+    assert scanner.take_findings() == Findings(result={"url": "y"})
 
 
 @pytest.mark.parametrize(
@@ -288,9 +288,9 @@ def test_directives_are_applied_and_removed_from_the_log() -> None:
     ],
 )
 def test_a_malformed_directive_is_an_ordinary_line(line: bytes) -> None:
-    watcher = Watcher()
-    assert b"".join(block.data for block in run(line + b"\n", b"after\n", watcher=watcher)) == line + b"\nafter\n"
-    assert watcher.take() == Signals()
+    scanner = OutputScanner()
+    assert b"".join(block.data for block in run(line + b"\n", b"after\n", scanner=scanner)) == line + b"\nafter\n"
+    assert scanner.take_findings() == Findings()
 
 
 def test_a_result_may_reach_the_documented_depth_and_length() -> None:
@@ -305,7 +305,7 @@ def test_a_directive_counts_after_a_rewrite_but_not_within_a_split_line() -> Non
     assert said(b"working\r::progress 7\n").progress == Progress(7.0, None)
     within = b"x" * BLOCK_BYTES + b"::progress 7\n"
     for feeds in ([within], [within[:-5], within[-5:]], [within[:BLOCK_BYTES], within[BLOCK_BYTES:]]):
-        assert said(*feeds) == Signals()
+        assert said(*feeds) == Findings()
         assert logged(*feeds) == within
 
 
@@ -320,10 +320,10 @@ def test_reported_progress_switches_guessing_off() -> None:
     cuts,
 )
 def test_directives_are_found_however_output_is_split(lines: list[bytes], at: list[int]) -> None:
-    watcher = Watcher()
-    kept = b"".join(block.data for block in run(*cut(b"".join(lines), at), watcher=watcher))
+    scanner = OutputScanner()
+    kept = b"".join(block.data for block in run(*cut(b"".join(lines), at), scanner=scanner))
     assert kept == b"".join(line for line in lines if line not in (b"::progress 5 x\n", b"::result {}\n"))
-    signals = watcher.take()
+    signals = scanner.take_findings()
     assert (signals.progress is not None) == (b"::progress 5 x\n" in lines)
     assert (signals.result is not None) == (b"::result {}\n" in lines)
 
@@ -332,14 +332,14 @@ def test_directives_are_found_however_output_is_split(lines: list[bytes], at: li
 
 
 def test_readiness_is_reported_once_with_the_named_groups() -> None:
-    watcher = Watcher(ready=r"listening on (?P<url>\S+)(?: as (?P<name>\w+))?")
-    pipeline = OutputPipeline(stream=Stream.STDERR, masker=Masker(), watcher=watcher)
+    scanner = OutputScanner(ready=r"listening on (?P<url>\S+)(?: as (?P<name>\w+))?")
+    pipeline = OutputPipeline(masker=Masker(), scanner=scanner)
     pipeline.feed(b"starting\nlistening on http://127.0.0")
-    assert watcher.take() == Signals()
+    assert scanner.take_findings() == Findings()
     pipeline.feed(b".1:8000\r\n")
-    assert watcher.take() == Signals(ready={"url": "http://127.0.0.1:8000", "name": ""})
+    assert scanner.take_findings() == Findings(ready={"url": "http://127.0.0.1:8000", "name": ""})
     pipeline.feed(b"listening on nothing\n")
-    assert watcher.take() == Signals()
+    assert scanner.take_findings() == Findings()
 
 
 def test_readiness_ignores_colours_and_needs_no_groups() -> None:
@@ -353,16 +353,16 @@ def test_readiness_ignores_colours_and_needs_no_groups() -> None:
 
 def test_an_unusable_readiness_pattern_is_refused() -> None:
     with pytest.raises(ValueError, match="the ready pattern"):
-        Watcher(ready="(")
+        OutputScanner(ready="(")
     with pytest.raises(ValueError, match="the progress pattern"):
-        Watcher(patterns=["("])
+        OutputScanner(patterns=["("])
 
 
 def test_two_streams_share_progress_and_result() -> None:
-    watcher = Watcher()
-    out, err = (OutputPipeline(stream=stream, masker=Masker(), watcher=watcher) for stream in Stream)
+    scanner = OutputScanner()
+    out, err = (OutputPipeline(masker=Masker(), scanner=scanner) for _ in range(2))
     out.feed(b"[3/4] c\n")
     err.feed(b"[1/4] a\n")
-    assert watcher.take() == Signals(progress=Progress(75.0, "a"))
+    assert scanner.take_findings() == Findings(progress=Progress(75.0, "a"))
     assert out.feed(b"x") == err.feed(b"y") == []
     assert (out.end(), err.end()) == ([Block(1, b"x")], [Block(1, b"y")])

@@ -52,7 +52,7 @@ def test_all_handed_over_jobs_are_passed_on_before_the_next_start(tmp_path: Path
     with closing(ours), closing(worker._selector):
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         worker._channel = ours
-        worker._selector.register(ours, selectors.EVENT_READ, worker._hear)
+        worker._selector.register(ours, selectors.EVENT_READ, worker._on_dispatcher_message)
         theirs.sendall((LEASE + b"\n") * MANY + cut)
         theirs.close()
         worker._restart_dispatcher(signal.SIGKILL)
