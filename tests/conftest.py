@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `support`
 from jobs.bootstrap import open_database
 from jobs.store.database import OwnedDatabase
 from support.server import RunningServer, start_server
+from support.stores import StoreHarness
 from support.waiting import eventually
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by what we start, and servers heed that
@@ -62,6 +63,15 @@ def database(database_url: str) -> Iterator[OwnedDatabase]:
     database.migrate()
     yield database
     database.close()
+
+
+@pytest.fixture
+def kit(database_url: str) -> Iterator[StoreHarness]:
+    """A database of the test's own with what works on it."""
+    kit = StoreHarness(database_url)
+    kit.database.migrate()
+    yield kit
+    kit.database.close()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Leases
 from jobs.store.log_writer import LogBlock, LogWriter, Transaction
 from jobs.store.schema import jobs, log_chunks
-from support.stores import claim
 
 
 def block(data: bytes, *, stream: Stream = Stream.STDOUT, at: int = 0) -> LogBlock:
@@ -39,7 +38,7 @@ class ReusedLog:
         engine = make_engine(database.url)
         new = NewJob(Submission(JobType.TASK, {"task": "any"}), "default", None, None, "tests")
         Store(database, engine).submit(new, max_pending=1)
-        (self._lease,) = claim(database, worker_id="w", host="here", queues=["default"], slots=1)
+        (self._lease,) = engine.claim(database, worker_id="w", host="here", queues=["default"], slots=1)
         Leases(database, engine).take(self._lease, supervisor={})
 
     def new_writer(self, *, cap: int) -> LogWriter:

@@ -8,12 +8,16 @@ from typing import Any
 from sqlalchemy import select, update
 
 from jobs.bootstrap import make_engine, open_database
+from jobs.clock import now_ms
+from jobs.execution.process_table import host_id
 from jobs.model import JobType, Status, Submission
 from jobs.store.database import Database
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Lease, Leases, Outcome
+from jobs.store.log_writer import LogWriter
 from jobs.store.logs import Logs
-from jobs.store.schema import jobs
+from jobs.store.schema import jobs, log_chunks
+from support.logs import append
 
 DONE = Outcome(Status.COMPLETED, "exited with code 0", exit_code=0)
 SUPERVISOR = {"pid": 1, "start_time": 0.0, "boot_id": "x"}
@@ -25,7 +29,7 @@ def claim(database: Database, *, worker_id: str, host: str, queues: Sequence[str
 
 
 class StoreHarness:
-    """One database with all that works on it."""
+    """One database, what works on it, and short ways to put jobs into it."""
 
     def __init__(self, url: str) -> None:
         self.database = open_database(url)
@@ -39,8 +43,11 @@ class StoreHarness:
         new = NewJob(submission, queue=queue, concurrency_key=key, project=None, submitted_by="tester")
         return self.store.submit(new, max_pending=max_pending).job.id
 
-    def claim(self, *, slots: int = 100, worker: str = "w", queues: tuple[str, ...] = ("default",), host: str = "here") -> list[Lease]:
-        return self.engine.claim(self.database, worker_id=worker, host=host, queues=queues, slots=slots)
+    def claim(
+        self, *, slots: int = 100, worker: str = "w", queues: tuple[str, ...] = ("default",), host: str | None = None
+    ) -> list[Lease]:
+        """By a worker of this machine, unless `host` is another one."""
+        return self.engine.claim(self.database, worker_id=worker, host=host or host_id(), queues=queues, slots=slots)
 
     def running(self, **options: Any) -> Lease:
         """A job that a supervisor has taken."""
@@ -60,3 +67,19 @@ class StoreHarness:
     def row(self, job_id: str) -> dict[str, Any]:
         query = select(jobs).where(jobs.c.id == job_id)
         return self.database.read(lambda connection: dict(connection.execute(query).one()._mapping))
+
+    def leases_of_worker(self, worker: str = "w") -> list[str]:
+        return [held.lease for held in self.leases.held() if held.worker_id == worker]
+
+    def write_log(self, lease: Lease, *parts: bytes, resume: bool = False) -> None:
+        writer = LogWriter(lease, cap=1 << 20)
+        if resume:
+            self.database.read(writer.resume)
+        append(self.database, writer, *parts, at=now_ms())
+
+    def chunks_of(self, job_id: str) -> list[Any]:
+        query = select(log_chunks).where(log_chunks.c.job_id == job_id).order_by(log_chunks.c.first_seq)
+        return self.database.read(lambda connection: list(connection.execute(query)))
+
+    def raw_log(self, job_id: str) -> bytes:
+        return b"".join(chunk.data for chunk in self.logs.chunks(job_id))
