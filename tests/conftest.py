@@ -66,12 +66,12 @@ def database(database_url: str) -> Iterator[OwnedDatabase]:
 
 
 @pytest.fixture
-def kit(database_url: str) -> Iterator[StoreHarness]:
+def harness(database_url: str) -> Iterator[StoreHarness]:
     """A database of the test's own with what works on it."""
-    kit = StoreHarness(database_url)
-    kit.database.migrate()
-    yield kit
-    kit.database.close()
+    harness = StoreHarness(database_url)
+    harness.database.migrate()
+    yield harness
+    harness.database.close()
 
 
 @pytest.fixture(scope="session")

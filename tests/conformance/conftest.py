@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-
-from support.stores import StoreHarness
 
 DATABASES: Mapping[str, Callable[[Path], str]] = {"sqlite": lambda folder: f"sqlite:///{folder / 'runcast.db'}"}
 """The URL of an empty database, for each kind."""
@@ -16,11 +14,3 @@ DATABASES: Mapping[str, Callable[[Path], str]] = {"sqlite": lambda folder: f"sql
 @pytest.fixture(params=sorted(DATABASES))
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return DATABASES[request.param](tmp_path)
-
-
-@pytest.fixture
-def harness(database_url: str) -> Iterator[StoreHarness]:
-    harness = StoreHarness(database_url)
-    harness.database.migrate()
-    yield harness
-    harness.database.close()

@@ -11,85 +11,85 @@ from jobs.model import Reason, Status
 from support.stores import DONE, SUPERVISOR, StoreHarness
 
 
-def test_a_lease_is_taken_once(kit: StoreHarness) -> None:
-    kit.submit()
-    (lease,) = kit.claim()
-    assert kit.leases.take(lease, supervisor=SUPERVISOR).submission.params == {"task": "x", "inputs": {}}
+def test_a_lease_is_taken_once(harness: StoreHarness) -> None:
+    harness.submit()
+    (lease,) = harness.claim()
+    assert harness.leases.take(lease, supervisor=SUPERVISOR).submission.params == {"task": "x", "inputs": {}}
     with pytest.raises(LeaseLost):
-        kit.leases.take(lease, supervisor=SUPERVISOR)
+        harness.leases.take(lease, supervisor=SUPERVISOR)
 
 
-def test_who_lost_the_lease_can_write_nothing_more(kit: StoreHarness) -> None:
-    lost = kit.running(max_attempts=2)
-    kit.write_log(lost, b"first attempt\n")
-    (held,) = kit.leases.held()
-    assert kit.leases.lose(held) is Status.PENDING
-    (lease,) = kit.claim()
-    kit.leases.take(lease, supervisor=SUPERVISOR)
-    before = kit.row(lost.job_id)
+def test_who_lost_the_lease_can_write_nothing_more(harness: StoreHarness) -> None:
+    lost = harness.running(max_attempts=2)
+    harness.write_log(lost, b"first attempt\n")
+    (held,) = harness.leases.held()
+    assert harness.leases.lose(held) is Status.PENDING
+    (lease,) = harness.claim()
+    harness.leases.take(lease, supervisor=SUPERVISOR)
+    before = harness.row(lost.job_id)
     writes: dict[str, Callable[[], object]] = {
-        "take": lambda: kit.leases.take(lost, supervisor=SUPERVISOR),
-        "append": lambda: kit.write_log(lost, b"too late\n"),
-        "progress": lambda: kit.leases.update(lost, progress_percent=99.0),
-        "sign": lambda: kit.leases.update(lost),
-        "end": lambda: kit.leases.end(lost, DONE),
-        "read the cancel request": lambda: kit.leases.cancel_request(lost),
+        "take": lambda: harness.leases.take(lost, supervisor=SUPERVISOR),
+        "append": lambda: harness.write_log(lost, b"too late\n"),
+        "progress": lambda: harness.leases.update(lost, progress_percent=99.0),
+        "sign": lambda: harness.leases.update(lost),
+        "end": lambda: harness.leases.end(lost, DONE),
+        "read the cancel request": lambda: harness.leases.cancel_request(lost),
     }
     for name, late in writes.items():
         with pytest.raises(LeaseLost):
             late()
-        assert kit.row(lost.job_id) == before, name
-    assert kit.raw_log(lost.job_id) == b"first attempt\n"
-    assert kit.leases.lose(held) is None, "nor can it be given up twice"
-    kit.write_log(lease, b"second attempt\n", resume=True)
-    kit.leases.end(lease, DONE)
-    assert kit.raw_log(lost.job_id) == b"first attempt\nsecond attempt\n"
+        assert harness.row(lost.job_id) == before, name
+    assert harness.raw_log(lost.job_id) == b"first attempt\n"
+    assert harness.leases.lose(held) is None, "nor can it be given up twice"
+    harness.write_log(lease, b"second attempt\n", resume=True)
+    harness.leases.end(lease, DONE)
+    assert harness.raw_log(lost.job_id) == b"first attempt\nsecond attempt\n"
     with pytest.raises(LeaseLost):
-        kit.leases.update(lease)
+        harness.leases.update(lease)
 
 
-def test_a_lost_job_without_attempts_left_has_failed(kit: StoreHarness) -> None:
-    lease = kit.running()
-    (held,) = kit.leases.held()
-    assert kit.leases.lose(held) is Status.FAILED
-    job = kit.store.get(lease.job_id)
+def test_a_lost_job_without_attempts_left_has_failed(harness: StoreHarness) -> None:
+    lease = harness.running()
+    (held,) = harness.leases.held()
+    assert harness.leases.lose(held) is Status.FAILED
+    job = harness.store.get(lease.job_id)
     assert (job.reason, job.error and job.error["type"]) == (Reason.WORKER_LOST, "urn:runcast:problem:job-failed")
 
 
-def test_a_job_that_was_never_started_outlasts_a_stop_but_no_cancel(kit: StoreHarness) -> None:
-    stopped, cancelled = kit.submit(), kit.submit()
-    kit.claim()
-    kit.leases.cancel_all(kit.leases_of_worker(), force=True)
-    kit.store.request_cancel(cancelled, by="tester", force=False)
-    losses = {held.job_id: kit.leases.lose(held) for held in kit.leases.held()}
+def test_a_job_that_was_never_started_outlasts_a_stop_but_no_cancel(harness: StoreHarness) -> None:
+    stopped, cancelled = harness.submit(), harness.submit()
+    harness.claim()
+    harness.leases.cancel_all(harness.leases_of_worker(), force=True)
+    harness.store.request_cancel(cancelled, by="tester", force=False)
+    losses = {held.job_id: harness.leases.lose(held) for held in harness.leases.held()}
     assert losses == {stopped: Status.PENDING, cancelled: Status.CANCELLED}
-    job = kit.store.get(stopped)
+    job = harness.store.get(stopped)
     assert (job.cancel_requested_at, job.cancel_forced, job.attempt) == (None, False, 0)
-    (again,) = kit.claim()
-    assert kit.leases.take(again, supervisor=SUPERVISOR) and kit.leases.cancel_request(again) is None
-    assert "before it was started" in kit.store.events(cancelled)[-1].cause
+    (again,) = harness.claim()
+    assert harness.leases.take(again, supervisor=SUPERVISOR) and harness.leases.cancel_request(again) is None
+    assert "before it was started" in harness.store.events(cancelled)[-1].cause
 
 
-def test_a_lease_that_is_taken_while_it_is_given_up_stays(kit: StoreHarness) -> None:
-    kit.submit()
-    (lease,) = kit.claim()
-    (held,) = kit.leases.held()
-    kit.leases.take(lease, supervisor=SUPERVISOR)
-    assert kit.leases.lose(held) is None
-    assert kit.store.get(lease.job_id).status is Status.RUNNING
-    (held,) = kit.leases.held()
-    kit.leases.update(lease)
-    assert kit.leases.lose(held) is None, "nor one that has just given a sign"
+def test_a_lease_that_is_taken_while_it_is_given_up_stays(harness: StoreHarness) -> None:
+    harness.submit()
+    (lease,) = harness.claim()
+    (held,) = harness.leases.held()
+    harness.leases.take(lease, supervisor=SUPERVISOR)
+    assert harness.leases.lose(held) is None
+    assert harness.store.get(lease.job_id).status is Status.RUNNING
+    (held,) = harness.leases.held()
+    harness.leases.update(lease)
+    assert harness.leases.lose(held) is None, "nor one that has just given a sign"
 
 
-def test_a_stopping_server_asks_its_own_jobs_to_end(kit: StoreHarness) -> None:
-    mine, asked = kit.running(), kit.running()
-    kit.store.request_cancel(asked.job_id, by="me", force=False)
-    kit.submit()
-    (other,) = kit.claim(worker="another")
-    kit.leases.cancel_all(kit.leases_of_worker())
-    request = kit.leases.cancel_request(mine)
+def test_a_stopping_server_asks_its_own_jobs_to_end(harness: StoreHarness) -> None:
+    mine, asked = harness.running(), harness.running()
+    harness.store.request_cancel(asked.job_id, by="me", force=False)
+    harness.submit()
+    (other,) = harness.claim(worker="another")
+    harness.leases.cancel_all(harness.leases_of_worker())
+    request = harness.leases.cancel_request(mine)
     assert request is not None and (request.reason, request.by) == (Reason.SERVER_SHUTDOWN, None)
-    request = kit.leases.cancel_request(asked)
+    request = harness.leases.cancel_request(asked)
     assert request is not None and request.reason is Reason.CANCELLED_BY_CLIENT, "who asked first is the reason"
-    assert kit.leases.cancel_request(other) is None
+    assert harness.leases.cancel_request(other) is None

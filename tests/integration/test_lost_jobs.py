@@ -37,120 +37,124 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_job_that_was_claimed_but_never_started_does_not_lose_an_attempt(kit: StoreHarness, clock: Clock) -> None:
-    job_id = kit.submit()
-    (lease,) = kit.claim()
-    assert kit.store.get(job_id).attempt == 1
+def test_a_job_that_was_claimed_but_never_started_does_not_lose_an_attempt(harness: StoreHarness, clock: Clock) -> None:
+    job_id = harness.submit()
+    (lease,) = harness.claim()
+    assert harness.store.get(job_id).attempt == 1
     detector = make_detector(10)
-    assert detector.find_lost(kit.leases.held()) == [], "a worker that has just claimed it may be about to start it"
+    assert detector.find_lost(harness.leases.held()) == [], "a worker that has just claimed it may be about to start it"
     for _ in range(3):
         clock.now += 1
-        assert detector.find_lost(kit.leases.held()) == []
+        assert detector.find_lost(harness.leases.held()) == []
     clock.now += 1
-    (held,) = detector.find_lost(kit.leases.held())
-    assert kit.leases.lose(held) is Status.PENDING
-    job = kit.store.get(job_id)
+    (held,) = detector.find_lost(harness.leases.held())
+    assert harness.leases.lose(held) is Status.PENDING
+    job = harness.store.get(job_id)
     assert (job.attempt, job.started_at) == (0, None)
     with pytest.raises(LeaseLost):
-        kit.leases.take(lease, supervisor=SUPERVISOR)
-    (again,) = kit.claim()
+        harness.leases.take(lease, supervisor=SUPERVISOR)
+    (again,) = harness.claim()
     assert (again.job_id, again.attempt) == (job_id, 1)
-    assert "never started" in kit.store.events(job_id)[-2].cause
+    assert "never started" in harness.store.events(job_id)[-2].cause
 
 
-def test_signs_of_life_keep_a_lease_and_a_dead_supervisor_is_known_at_once(kit: StoreHarness, clock: Clock) -> None:
-    lease = kit.running()
+def test_signs_of_life_keep_a_lease_and_a_dead_supervisor_is_known_at_once(harness: StoreHarness, clock: Clock) -> None:
+    lease = harness.running()
     child = subprocess.Popen(["sleep", "600"])
     try:
-        kit.set(lease.job_id, supervisor=Identity.of(child.pid).__dict__)
+        harness.set(lease.job_id, supervisor=Identity.of(child.pid).__dict__)
         detector = make_detector(10)
         for _ in range(4):
-            assert detector.find_lost(kit.leases.held()) == []
+            assert detector.find_lost(harness.leases.held()) == []
             clock.now += 6
-            kit.leases.update(lease)
+            harness.leases.update(lease)
     finally:
         child.kill()
         child.wait()
-    assert [held.job_id for held in detector.find_lost(kit.leases.held())] == [lease.job_id]
+    assert [held.job_id for held in detector.find_lost(harness.leases.held())] == [lease.job_id]
 
 
-def test_time_in_which_nobody_could_give_a_sign_does_not_count(kit: StoreHarness, clock: Clock) -> None:
-    kit.set(kit.running().job_id, host="elsewhere")
+def test_time_in_which_nobody_could_give_a_sign_does_not_count(harness: StoreHarness, clock: Clock) -> None:
+    harness.set(harness.running().job_id, host="elsewhere")
     detector = make_detector(10, worker_id="another")
     for _ in range(2):
         # The watcher itself was held up: by a locked store, or because the machine slept.
-        assert detector.find_lost(kit.leases.held()) == []
+        assert detector.find_lost(harness.leases.held()) == []
         clock.now += 3600
     for _ in range(5):
         clock.now += 1
-        assert detector.find_lost(kit.leases.held()) == []
+        assert detector.find_lost(harness.leases.held()) == []
     detector.reset()  # the store took no writes
     for _ in range(11):
-        assert detector.find_lost(kit.leases.held()) == []
+        assert detector.find_lost(harness.leases.held()) == []
         clock.now += 1
-    assert len(detector.find_lost(kit.leases.held())) == 1
+    assert len(detector.find_lost(harness.leases.held())) == 1
 
 
-def test_a_machine_that_got_another_name_still_knows_its_supervisors(kit: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = kit.running()
-    kit.set(lease.job_id, supervisor={**Identity.of(1).__dict__, "start_time": -1.0})
+def test_a_machine_that_got_another_name_still_knows_its_supervisors(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = harness.running()
+    harness.set(lease.job_id, supervisor={**Identity.of(1).__dict__, "start_time": -1.0})
     monkeypatch.setattr("socket.gethostname", lambda: "renamed")
-    assert [held.job_id for held in make_detector(60).find_lost(kit.leases.held())] == [lease.job_id]
+    assert [held.job_id for held in make_detector(60).find_lost(harness.leases.held())] == [lease.job_id]
 
 
-def test_a_recycled_pid_is_no_sign_of_life(kit: StoreHarness) -> None:
-    lease = kit.running()
+def test_a_recycled_pid_is_no_sign_of_life(harness: StoreHarness) -> None:
+    lease = harness.running()
     own = Identity.of(1)
-    kit.set(lease.job_id, supervisor={**own.__dict__, "start_time": own.start_time + 1})
-    assert [held.job_id for held in make_detector(60).find_lost(kit.leases.held())] == [lease.job_id]
+    harness.set(lease.job_id, supervisor={**own.__dict__, "start_time": own.start_time + 1})
+    assert [held.job_id for held in make_detector(60).find_lost(harness.leases.held())] == [lease.job_id]
     for machine in (boot_id(), f"{boot_id()}pid:[1]", socket.gethostname()):
-        kit.set(lease.job_id, supervisor=own.__dict__, host=machine)
-        assert make_detector(60).find_lost(kit.leases.held()) == [], "nor does a pid of another container, on the same machine"
-    kit.set(lease.job_id, supervisor=own.__dict__, host="elsewhere")
-    assert make_detector(60).find_lost(kit.leases.held()) == [], "a pid of another machine says nothing here"
+        harness.set(lease.job_id, supervisor=own.__dict__, host=machine)
+        assert make_detector(60).find_lost(harness.leases.held()) == [], "nor does a pid of another container, on the same machine"
+    harness.set(lease.job_id, supervisor=own.__dict__, host="elsewhere")
+    assert make_detector(60).find_lost(harness.leases.held()) == [], "a pid of another machine says nothing here"
 
 
-def test_a_machine_that_was_started_anew_knows_what_ran_before(kit: StoreHarness) -> None:
-    lease = kit.running()
+def test_a_machine_that_was_started_anew_knows_what_ran_before(harness: StoreHarness) -> None:
+    lease = harness.running()
     before = {**Identity.of(1).__dict__, "boot_id": "another"}
-    kit.set(lease.job_id, supervisor=before, host=f"another{pid_namespace()}")
-    assert make_detector(60, worker_id="another").find_lost(kit.leases.held()) == [], "a worker of another name may be on another machine"
-    assert [held.job_id for held in make_detector(60).find_lost(kit.leases.held())] == [lease.job_id]
+    harness.set(lease.job_id, supervisor=before, host=f"another{pid_namespace()}")
+    assert make_detector(60, worker_id="another").find_lost(harness.leases.held()) == [], (
+        "a worker of another name may be on another machine"
+    )
+    assert [held.job_id for held in make_detector(60).find_lost(harness.leases.held())] == [lease.job_id]
 
 
-def test_a_supervisor_that_is_given_up_is_killed(kit: StoreHarness, clock: Clock) -> None:
+def test_a_supervisor_that_is_given_up_is_killed(harness: StoreHarness, clock: Clock) -> None:
     """It hangs, and must not wake up again."""
-    lease = kit.running()
+    lease = harness.running()
     child = subprocess.Popen(["sleep", "600"])
     try:
-        kit.set(lease.job_id, supervisor=Identity.of(child.pid).__dict__)
+        harness.set(lease.job_id, supervisor=Identity.of(child.pid).__dict__)
         detector = make_detector(1)
-        assert detector.find_lost(kit.leases.held()) == []
+        assert detector.find_lost(harness.leases.held()) == []
         clock.now += 0.9
-        assert detector.find_lost(kit.leases.held()) == []
+        assert detector.find_lost(harness.leases.held()) == []
         assert child.poll() is None
         clock.now += 0.9
-        assert [held.job_id for held in detector.find_lost(kit.leases.held())] == [lease.job_id]
+        assert [held.job_id for held in detector.find_lost(harness.leases.held())] == [lease.job_id]
         assert child.wait(10) == -9
     finally:
         child.kill()
         child.wait()
 
 
-def test_what_a_lost_supervisor_left_is_ended_on_its_host_only(kit: StoreHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_lost_supervisor_left_is_ended_on_its_host_only(
+    harness: StoreHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("jobs.execution.lost_jobs.gettempdir", lambda: str(tmp_path))
-    lease = kit.running()
+    lease = harness.running()
     mine, other = tmp_path / f"{lease.folder}x", tmp_path / "runcast-job-of-another-lease"
     for folder in (mine, other):
         folder.mkdir()
         (folder / "file").touch()
     left = subprocess.Popen(["sleep", "600"], start_new_session=True, env={"PATH": os.environ["PATH"], MARKER: lease.marker})
     try:
-        kit.set(lease.job_id, host="elsewhere")
-        assert end_remains(kit.leases.held()[0]) == 0
+        harness.set(lease.job_id, host="elsewhere")
+        assert end_remains(harness.leases.held()[0]) == 0
         assert left.poll() is None, "a process of this host does not belong to a job of another"
-        kit.set(lease.job_id, host=host_id())
-        assert end_remains(kit.leases.held()[0]) == 1
+        harness.set(lease.job_id, host=host_id())
+        assert end_remains(harness.leases.held()[0]) == 1
         assert left.wait(10) == -9
     finally:
         left.kill()
@@ -158,11 +162,13 @@ def test_what_a_lost_supervisor_left_is_ended_on_its_host_only(kit: StoreHarness
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [other.name]
 
 
-def test_nothing_is_ended_under_a_lease_that_was_never_taken(kit: StoreHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_ended_under_a_lease_that_was_never_taken(
+    harness: StoreHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It may be taken at this very moment."""
     monkeypatch.setattr("jobs.execution.lost_jobs.gettempdir", lambda: str(tmp_path))
-    kit.submit()
-    (lease,) = kit.claim()
+    harness.submit()
+    (lease,) = harness.claim()
     (folder := tmp_path / f"{lease.folder}x").mkdir()
-    assert end_remains(kit.leases.held()[0]) == 0
+    assert end_remains(harness.leases.held()[0]) == 0
     assert folder.exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -14,19 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.bootstrap import make_engine, open_database
-from jobs.errors import LeaseLost
-from jobs.execution.dispatcher import Dispatcher
-from jobs.execution.signals import OURS, REPEAT_SECONDS
-from jobs.execution.supervisor import _take
+from jobs.bootstrap import open_database
+from jobs.execution.signals import REPEAT_SECONDS
 from jobs.fault_points import VARIABLE
-from jobs.model import JobType, Submission
-from jobs.settings import Settings
-from jobs.store.jobs import NewJob, Store
-from jobs.store.leases import Lease, Leases
 from support.programs import processes_of, program
 from support.server import RunningServer, task_submission
-from support.stores import claim
 from support.waiting import eventually
 
 MakeServer = Callable[..., RunningServer]
@@ -115,36 +106,6 @@ def test_a_stop_without_a_store_does_not_claim_that_the_jobs_have_ended(make_ser
     eventually(lambda: not processes_of(job_id), "the job is gone")
 
 
-@pytest.fixture
-def gone(tmp_path: Path) -> Iterator[Settings]:
-    """Settings of a worker whose database is no more; the signals are as before afterwards."""
-    before = {signum: signal.getsignal(signum) for signum in OURS}
-    settings = Settings(data_dir=tmp_path)
-    (tmp_path / "runcast.db").write_bytes(b"x" * 5000)
-    yield settings
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
-
-
-def test_a_dispatcher_that_is_told_to_stop_does_not_wait_for_ever(
-    gone: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("jobs.execution.dispatcher.STORE_TIMEOUT_SECONDS", 0.2)
-    ours, theirs = socket.socketpair()
-    with closing(ours), closing(theirs):
-        engine = make_engine(gone.url)
-        dispatcher = Dispatcher(gone, database=open_database(gone.url), engine=engine, hand_over=lambda lease: None, channel=theirs)
-        dispatcher._stopping = True
-        assert dispatcher.run() is False
-    assert "What runs was not ended" in caplog.text and "not a database" in caplog.text
-
-
-def test_a_supervisor_does_not_try_to_take_a_lease_for_ever(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.execution.supervisor.TAKE_TIMEOUT_SECONDS", 0.2)
-    with closing(open_database(gone.url)) as database, pytest.raises(LeaseLost, match="could not be taken"):
-        _take(Leases(database, make_engine(database.url)), Lease("019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11", "word", 1))
-
-
 def test_a_supervisor_whose_database_was_replaced_ends_its_job(make_server: MakeServer) -> None:
     """As by a backup: it knows nothing of the job, so nobody could ask the job to end."""
     server = make_server(slots=1)
@@ -156,34 +117,6 @@ def test_a_supervisor_whose_database_was_replaced_ends_its_job(make_server: Make
     server.wait_for_log(job_id, "line")
     backup.replace(file)
     eventually(lambda: not processes_of(job_id), "the job is ended")
-
-
-def test_a_stop_ends_when_the_store_takes_nothing_any_more(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading goes on, so that the jobs are seen to run, but none of them can say that it has ended."""
-    monkeypatch.setattr("jobs.execution.dispatcher.STORE_TIMEOUT_SECONDS", 0.5)
-    (gone.data_dir / "runcast.db").unlink()
-    ours, theirs = socket.socketpair()
-    with closing(ours), closing(theirs), closing(open_database(gone.url)) as database:
-        database.migrate()
-        Store(database, make_engine(database.url)).submit(
-            NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester"), max_pending=1
-        )
-        claim(database, worker_id=gone.worker_id, host="here", queues=["default"], slots=1)
-        engine = make_engine(gone.url)
-        dispatcher = Dispatcher(gone, database=database.sibling(), engine=engine, hand_over=lambda lease: None, channel=theirs)
-        dispatcher._stopping = True
-        full = sqlite3.connect(gone.data_dir / "runcast.db", isolation_level=None)
-        cancelled = dispatcher._cancel
-
-        def cancel_and_fill(*, force: bool) -> None:
-            cancelled(force=force)
-            full.execute("BEGIN IMMEDIATE")
-
-        monkeypatch.setattr(dispatcher, "_cancel", cancel_and_fill)
-        monkeypatch.setattr("jobs.execution.dispatcher.HEARTBEAT_INTERVAL_SECONDS", 0.1)
-        database.close()
-        with closing(full):
-            assert dispatcher.run() is False
 
 
 def test_a_relative_database_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,9 +43,7 @@ class StoreHarness:
         new = NewJob(submission, queue=queue, concurrency_key=key, project=None, submitted_by="tester")
         return self.store.submit(new, max_pending=max_pending).job.id
 
-    def claim(
-        self, *, slots: int = 100, worker: str = "w", queues: tuple[str, ...] = ("default",), host: str | None = None
-    ) -> list[Lease]:
+    def claim(self, *, slots: int = 100, worker: str = "w", queues: tuple[str, ...] = ("default",), host: str | None = None) -> list[Lease]:
         """By a worker of this machine, unless `host` is another one."""
         return self.engine.claim(self.database, worker_id=worker, host=host or host_id(), queues=queues, slots=slots)
 
