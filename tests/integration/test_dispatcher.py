@@ -43,7 +43,7 @@ class Clock:
         return self.now
 
 
-def test_a_periodic_task_is_done_when_due_and_at_once_when_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_periodic_task_runs_when_due_and_at_once_when_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.execution.dispatcher.time", clock := Clock())
     done: list[float] = []
     task = PeriodicTask(5.0, lambda: done.append(clock.now))
@@ -73,7 +73,7 @@ def test_a_periodic_task_that_failed_waits_for_its_next_time(monkeypatch: pytest
     assert tries == [1000]
 
 
-def test_what_was_sent_is_received_and_the_end_is_nothing() -> None:
+def test_a_closed_channel_reads_as_empty() -> None:
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs):
         theirs.sendall(b"..")
@@ -128,7 +128,7 @@ def test_a_dispatcher_that_is_told_to_stop_does_not_wait_for_ever(
     assert "What runs was not ended" in caplog.text and "not a database" in caplog.text
 
 
-def test_a_stop_ends_when_the_store_takes_nothing_any_more(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_ends_when_the_store_accepts_nothing_any_more(gone: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading goes on, so that the jobs are seen to run, but none of them can say that it has ended."""
     monkeypatch.setattr("jobs.execution.dispatcher.STORE_TIMEOUT_SECONDS", 0.5)
     (gone.data_dir / "runcast.db").unlink()

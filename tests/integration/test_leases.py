@@ -19,7 +19,7 @@ def test_a_lease_is_taken_once(harness: StoreHarness) -> None:
         harness.leases.take(lease, supervisor=SUPERVISOR)
 
 
-def test_who_lost_the_lease_can_write_nothing_more(harness: StoreHarness) -> None:
+def test_a_supervisor_that_lost_its_lease_can_write_nothing(harness: StoreHarness) -> None:
     lost = harness.running(max_attempts=2)
     harness.write_log(lost, b"first attempt\n")
     (held,) = harness.leases.held()
@@ -56,7 +56,7 @@ def test_a_lost_job_without_attempts_left_has_failed(harness: StoreHarness) -> N
     assert (job.reason, job.error and job.error["type"]) == (Reason.WORKER_LOST, "urn:runcast:problem:job-failed")
 
 
-def test_a_job_that_was_never_started_outlasts_a_stop_but_no_cancel(harness: StoreHarness) -> None:
+def test_an_unstarted_job_survives_a_stop_but_not_a_cancel(harness: StoreHarness) -> None:
     stopped, cancelled = harness.submit(), harness.submit()
     harness.claim()
     harness.leases.cancel_all(harness.leases_of_worker(), force=True)
@@ -70,7 +70,7 @@ def test_a_job_that_was_never_started_outlasts_a_stop_but_no_cancel(harness: Sto
     assert "before it was started" in harness.store.events(cancelled)[-1].cause
 
 
-def test_a_lease_that_is_taken_while_it_is_given_up_stays(harness: StoreHarness) -> None:
+def test_a_lease_with_a_new_sign_of_life_is_not_lost(harness: StoreHarness) -> None:
     harness.submit()
     (lease,) = harness.claim()
     (held,) = harness.leases.held()

@@ -72,7 +72,7 @@ def test_a_log_over_its_cap_keeps_head_and_tail(harness: StoreHarness) -> None:
     assert after_the_gap[0].first_seq == last + 1
 
 
-def test_nothing_is_removed_before_those_who_watch_had_the_time_to_read_it(harness: StoreHarness) -> None:
+def test_no_line_is_dropped_before_clients_had_time_to_read_it(harness: StoreHarness) -> None:
     paused: list[float] = []
 
     def over_its_cap() -> LogWriter:
@@ -96,7 +96,7 @@ def test_nothing_is_removed_before_those_who_watch_had_the_time_to_read_it(harne
     assert 0 < seconds <= writer.READ_SECONDS
 
 
-def test_the_log_of_a_second_attempt_goes_on_below_the_same_cap(harness: StoreHarness) -> None:
+def test_a_second_attempt_continues_the_log_below_the_same_cap(harness: StoreHarness) -> None:
     cap, width = 64_000, 100
     every = numbered(1, 4000, width=width)
     first = harness.running(max_attempts=2)
@@ -123,7 +123,7 @@ def test_the_log_of_a_second_attempt_goes_on_below_the_same_cap(harness: StoreHa
 
 
 @pytest.mark.parametrize("cap", [8_000, 640_000], ids=["smaller", "larger"])
-def test_a_second_attempt_under_another_cap_has_one_gap_and_keeps_the_end(harness: StoreHarness, cap: int) -> None:
+def test_a_second_attempt_under_another_cap_keeps_one_gap_and_the_end(harness: StoreHarness, cap: int) -> None:
     width = 100
     every = numbered(1, 2000, width=width)
     first = harness.running(max_attempts=2)
@@ -186,7 +186,7 @@ def test_a_transaction_that_is_run_again_counts_once(harness: StoreHarness) -> N
     assert again.next_seq == once.next_seq == 2001
 
 
-def test_columns_are_set_with_the_lines_and_nothing_to_write_writes_nothing(harness: StoreHarness) -> None:
+def test_columns_are_set_with_lines_and_an_empty_append_writes_nothing(harness: StoreHarness) -> None:
     writer = LogWriter(harness.running(), cap=1 << 20)
     writer.append(harness.database.write, [block(b"a\n")], {"progress_percent": 5.0})
     job = harness.store.get(writer.lease.job_id)

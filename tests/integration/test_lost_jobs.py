@@ -37,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_job_that_was_claimed_but_never_started_does_not_lose_an_attempt(harness: StoreHarness, clock: Clock) -> None:
+def test_a_job_claimed_but_never_started_loses_no_attempt(harness: StoreHarness, clock: Clock) -> None:
     job_id = harness.submit()
     (lease,) = harness.claim()
     assert harness.store.get(job_id).attempt == 1
@@ -58,7 +58,7 @@ def test_a_job_that_was_claimed_but_never_started_does_not_lose_an_attempt(harne
     assert "never started" in harness.store.events(job_id)[-2].cause
 
 
-def test_signs_of_life_keep_a_lease_and_a_dead_supervisor_is_known_at_once(harness: StoreHarness, clock: Clock) -> None:
+def test_renewals_keep_a_lease_and_a_dead_supervisor_is_known_at_once(harness: StoreHarness, clock: Clock) -> None:
     lease = harness.running()
     child = subprocess.Popen(["sleep", "600"])
     try:
@@ -74,7 +74,7 @@ def test_signs_of_life_keep_a_lease_and_a_dead_supervisor_is_known_at_once(harne
     assert [held.job_id for held in detector.find_lost(harness.leases.held())] == [lease.job_id]
 
 
-def test_time_in_which_nobody_could_give_a_sign_does_not_count(harness: StoreHarness, clock: Clock) -> None:
+def test_time_in_which_nobody_could_renew_does_not_count(harness: StoreHarness, clock: Clock) -> None:
     harness.set(harness.running().job_id, host="elsewhere")
     detector = make_detector(10, worker_id="another")
     for _ in range(2):
@@ -91,14 +91,14 @@ def test_time_in_which_nobody_could_give_a_sign_does_not_count(harness: StoreHar
     assert len(detector.find_lost(harness.leases.held())) == 1
 
 
-def test_a_machine_that_got_another_name_still_knows_its_supervisors(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renamed_machine_still_knows_its_supervisors(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = harness.running()
     harness.set(lease.job_id, supervisor={**Identity.of(1).__dict__, "start_time": -1.0})
     monkeypatch.setattr("socket.gethostname", lambda: "renamed")
     assert [held.job_id for held in make_detector(60).find_lost(harness.leases.held())] == [lease.job_id]
 
 
-def test_a_recycled_pid_is_no_sign_of_life(harness: StoreHarness) -> None:
+def test_a_recycled_pid_is_not_the_supervisor(harness: StoreHarness) -> None:
     lease = harness.running()
     own = Identity.of(1)
     harness.set(lease.job_id, supervisor={**own.__dict__, "start_time": own.start_time + 1})
@@ -110,7 +110,7 @@ def test_a_recycled_pid_is_no_sign_of_life(harness: StoreHarness) -> None:
     assert make_detector(60).find_lost(harness.leases.held()) == [], "a pid of another machine says nothing here"
 
 
-def test_a_machine_that_was_started_anew_knows_what_ran_before(harness: StoreHarness) -> None:
+def test_a_supervisor_of_an_earlier_boot_is_lost(harness: StoreHarness) -> None:
     lease = harness.running()
     before = {**Identity.of(1).__dict__, "boot_id": "another"}
     harness.set(lease.job_id, supervisor=before, host=f"another{pid_namespace()}")
@@ -120,7 +120,7 @@ def test_a_machine_that_was_started_anew_knows_what_ran_before(harness: StoreHar
     assert [held.job_id for held in make_detector(60).find_lost(harness.leases.held())] == [lease.job_id]
 
 
-def test_a_supervisor_that_is_given_up_is_killed(harness: StoreHarness, clock: Clock) -> None:
+def test_a_silent_supervisor_is_killed(harness: StoreHarness, clock: Clock) -> None:
     """It hangs, and must not wake up again."""
     lease = harness.running()
     child = subprocess.Popen(["sleep", "600"])
@@ -139,7 +139,7 @@ def test_a_supervisor_that_is_given_up_is_killed(harness: StoreHarness, clock: C
         child.wait()
 
 
-def test_what_a_lost_supervisor_left_is_ended_on_its_host_only(
+def test_remains_of_a_lost_supervisor_are_ended_on_its_host_only(
     harness: StoreHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.execution.lost_jobs.gettempdir", lambda: str(tmp_path))
@@ -162,9 +162,7 @@ def test_what_a_lost_supervisor_left_is_ended_on_its_host_only(
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [other.name]
 
 
-def test_nothing_is_ended_under_a_lease_that_was_never_taken(
-    harness: StoreHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_ended_under_an_untaken_lease(harness: StoreHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be taken at this very moment."""
     monkeypatch.setattr("jobs.execution.lost_jobs.gettempdir", lambda: str(tmp_path))
     harness.submit()

@@ -141,7 +141,7 @@ def slow_removal(gate: Gate) -> Callable[[], None]:
     return lambda: setattr(shutil, "rmtree", removal)
 
 
-def test_the_lease_is_renewed_while_a_large_temporary_folder_is_removed(
+def test_the_lease_is_renewed_while_a_large_folder_is_removed(
     harness: StoreHarness, settings: Settings, gate: Gate, tmp_path: Path
 ) -> None:
     recipe = Recipe(argv=("cat", "{file:input}"), cwd=tmp_path, pty=False, files={"input": "text\n"})
@@ -154,9 +154,7 @@ def test_the_lease_is_renewed_while_a_large_temporary_folder_is_removed(
     assert harness.raw_log(lease.job_id) == b"text\n"
 
 
-def test_the_lease_is_renewed_while_the_last_lines_wait_for_those_who_read(
-    harness: StoreHarness, settings: Settings, tmp_path: Path
-) -> None:
+def test_the_lease_is_renewed_while_the_last_lines_wait(harness: StoreHarness, settings: Settings, tmp_path: Path) -> None:
     """A log over its cap is cut when it ends, but not before clients had the time to read what is dropped."""
     with supervisor(harness, settings, sh("seq 40000", tmp_path), patch=lambda: setattr(LogWriter, "READ_SECONDS", 3600.0)) as (_, lease):
         eventually(lambda: harness.store.get(lease.job_id).log.lines == 40000, "all lines are stored")
@@ -214,7 +212,7 @@ def test_a_supervisor_that_lost_its_lease_ends_what_it_runs(harness: StoreHarnes
     assert harness.store.get(lease.job_id).reason is Reason.WORKER_LOST
 
 
-def test_a_lease_that_is_lost_at_the_very_end_leaves_no_temporary_folder(
+def test_a_lease_lost_at_the_very_end_leaves_no_temporary_folder(
     harness: StoreHarness, settings: Settings, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (temporary := tmp_path / "tmp").mkdir()

@@ -52,7 +52,7 @@ def chunks(harness: StoreHarness, lease: Lease) -> list[tuple[str, bytes]]:
     return [(chunk.stream, chunk.data) for chunk in harness.chunks_of(lease.job_id)]
 
 
-def test_lines_that_wait_together_become_one_chunk_of_each_stream_in_turn(harness: StoreHarness, lease: Lease, log: JobLog) -> None:
+def test_waiting_lines_become_one_chunk_of_each_stream_in_turn(harness: StoreHarness, lease: Lease, log: JobLog) -> None:
     for stream, data in ((OUT, b"a\n"), (OUT, b"b\n"), (ERR, b"c\n"), (OUT, b"d\ne")):
         log.feed(stream, data)
     assert chunks(harness, lease) == []
@@ -65,7 +65,7 @@ def test_lines_that_wait_together_become_one_chunk_of_each_stream_in_turn(harnes
     assert harness.store.get(lease.job_id).log.lines == 5
 
 
-def test_a_piece_of_a_long_line_is_never_joined_with_what_follows(harness: StoreHarness, lease: Lease, log: JobLog) -> None:
+def test_a_piece_of_a_long_line_is_not_joined_with_the_next_line(harness: StoreHarness, lease: Lease, log: JobLog) -> None:
     log.feed(OUT, b"x" * 70_000)
     log.feed(OUT, b"\nnext\n")
     log.flush()
@@ -94,9 +94,7 @@ def test_output_after_a_pause_is_due_at_once_and_then_in_batches(log: JobLog, ti
     assert log.due() == time.now + FLUSH_SECONDS
 
 
-def test_progress_is_stored_ten_times_a_second_at_most_and_the_last_always(
-    harness: StoreHarness, lease: Lease, log: JobLog, time: Time
-) -> None:
+def test_progress_is_stored_ten_times_a_second_and_always_at_the_end(harness: StoreHarness, lease: Lease, log: JobLog, time: Time) -> None:
     def percent() -> float | None:
         return harness.store.get(lease.job_id).progress.percent
 
@@ -126,15 +124,13 @@ def test_readiness_and_results_go_with_the_lines(harness: StoreHarness, lease: L
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["long job", "short job"])
-def test_what_matters_only_while_a_job_runs_is_not_stored_for_a_short_one(
-    harness: StoreHarness, lease: Lease, log: JobLog, last: bool
-) -> None:
+def test_notes_are_not_stored_for_a_short_job(harness: StoreHarness, lease: Lease, log: JobLog, last: bool) -> None:
     log.note(process_group=7)
     log.flush(last=last)
     assert harness.row(lease.job_id)["process_group"] == (None if last else 7)
 
 
-def test_a_store_that_is_away_loses_no_line_and_the_job_is_looked_after(
+def test_no_line_is_lost_while_the_store_is_away(
     harness: StoreHarness, lease: Lease, log: JobLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(lease_renewal, "RETRY_SECONDS", 0.0)
