@@ -121,7 +121,7 @@ def _run(
         return Outcome(Status.FAILED, "the command could not be started", Reason.START_ERROR, error=failure(str(error)))
     reached("start.spawned")
     log.note(process_group=process.pid)
-    command = RunningCommand(settings, lease, leases=leases, renewal=renewal, recipe=recipe, process=process, log=log)
+    command = RunningCommand(lease, leases=leases, renewal=renewal, recipe=recipe, process=process, log=log)
     resources.callback(command.release)
     return command.run_until_end()
 
@@ -149,17 +149,7 @@ def _remove(folder: TemporaryDirectory[str], renewal: LeaseRenewal) -> None:
 class RunningCommand:
     """A job's command, from its start until it and everything that it started are gone."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        lease: Lease,
-        *,
-        leases: Leases,
-        renewal: LeaseRenewal,
-        recipe: Recipe,
-        process: Process,
-        log: JobLog,
-    ) -> None:
+    def __init__(self, lease: Lease, *, leases: Leases, renewal: LeaseRenewal, recipe: Recipe, process: Process, log: JobLog) -> None:
         self._lease = lease
         self._leases = leases
         self._renewal = renewal
