@@ -1,4 +1,4 @@
-"""Wires the parts together, by settings; the one place that knows them all. Also what must be true before anything starts."""
+"""Puts the parts of `jobs` together from the settings, and prepares the data folder before anything starts."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ logger = logging.getLogger("runcast.serve")
 
 
 def prepare(settings: Settings) -> None:
-    """Data folder, default workspace, schema: before the first process that needs them starts. Raises OperatorError.
+    """Create the data folder, the default workspace and the schema, before the first process needs them. Raises OperatorError.
 
-    Changes nothing for a server that is there already: whoever prepares may still be refused.
+    Changes nothing for a server that runs already on this folder: the caller may still be refused.
     """
     _make_data_dir(settings.data_dir)
     if settings.workspace is None:
@@ -45,7 +45,7 @@ def prepare(settings: Settings) -> None:
 
 
 def provide_tokens(settings: Settings) -> None:
-    """The admin token, in what `prepare` has made. For a server that is about to run, and nobody else. Raises OperatorError."""
+    """Store the admin token, after `prepare`. Only for a server that is about to run: it replaces another token. Raises OperatorError."""
     database = open_database(settings.url)
     try:
         provide_admin_token(Tokens(database), given=settings.token, file=settings.token_file)
@@ -71,10 +71,10 @@ def make_service(settings: Settings, *, store: Store, logs: Logs, changes: Chang
 
 
 def _make_database_file(url: str) -> None:
-    """SQLite gives its other files the mode of this one, and logs are nobody else's business. One that is there keeps the mode it has."""
+    """Create the file with mode 0600: SQLite gives its other files the same mode, and logs are private. An existing file keeps its mode."""
     file = make_url(url).database
     if file and file != ":memory:" and Path(file).parent.is_dir():
-        with suppress(OSError):  # whatever is wrong with it, the database says better
+        with suppress(OSError):  # the database reports what is wrong better
             Path(file).touch(mode=0o600)
 
 
@@ -82,8 +82,8 @@ def _make_data_dir(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise OperatorError(f"The data folder {folder} cannot be made: {error.strerror}.") from error
+        raise OperatorError(f"The data folder {folder} cannot be created: {error.strerror}.") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OperatorError(f"The data folder {folder} is not writable.")
     if folder.stat().st_mode & 0o077:
-        logger.warning("The data folder %s can be read by others, and was so before; what is in it is for its owner only.", folder)
+        logger.warning("The data folder %s can be read by others; its content should be private to its owner.", folder)

@@ -1,4 +1,4 @@
-"""How far the logs are that somebody follows: asked of the store once after each change, for all who follow."""
+"""The state of each followed log, read from the store once after each change for all followers together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LogStates:
 
     @contextmanager
     def job(self, job_id: str) -> Iterator[None]:
-        """Somebody follows it meanwhile."""
+        """Follow this job's log inside the block."""
         self._followed[job_id] += 1
         try:
             yield
@@ -28,7 +28,7 @@ class LogStates:
                 del self._followed[job_id]
 
     def state(self, job_id: str, *, version: int) -> LogState:
-        """How far the followed log was when the store became `version`, or later. Raises JobNotFound."""
+        """The state of a followed log when the store became `version`, or later. Raises JobNotFound."""
         if self._seen[0] != version or job_id not in self._seen[1]:
             self._seen = (version, self._logs.states(list(self._followed)))
         if job_id not in self._seen[1]:

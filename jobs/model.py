@@ -11,7 +11,7 @@ from typing import Any
 Json = Any  # a value that JSON can carry
 
 HEADER_WORD = re.compile(r"[!-~]+")
-"""What a token or an Idempotency-Key is made of, as `openapi/jobs.yaml` has it: what any client can send in a header."""
+"""The characters of a token or an Idempotency-Key, as in `openapi/jobs.yaml`: every client can send them in a header."""
 
 MARKER = "RUNCAST_JOB"
 """Environment variable that every process of a job carries; its value is `<job id>:<lease>`."""
@@ -26,15 +26,15 @@ class JobType(StrEnum):
 
 class Status(StrEnum):
     PENDING = "pending"
-    """Accepted and stored. A worker moves it on when a slot and its concurrency key are free; if we die here, it waits."""
+    """Accepted and stored. A worker starts it when a slot and its concurrency key are free. After a crash it still waits."""
     RUNNING = "running"
-    """A supervisor holds its lease. The supervisor ends it; if that dies, a worker sweeps up and ends or requeues it."""
+    """A supervisor holds its lease, and ends it. If the supervisor dies, a worker ends what is left, and fails or requeues the job."""
     COMPLETED = "completed"
-    """The command exited with 0 and nothing of it runs on. Final."""
+    """The command exited with 0, and no process of it is left. Final."""
     FAILED = "failed"
     """It ended otherwise; `reason` says how. Final."""
     CANCELLED = "cancelled"
-    """A client or a stopping server ended it, and nothing of it runs on. Final."""
+    """A client or a stopping server ended it, and no process of it is left. Final."""
 
 
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
@@ -222,7 +222,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a call: the token's name, what it may do, its id, and when it ends (Unix milliseconds; None for never)."""
+    """Who makes a call: the token's name, scopes and id, and when it expires (Unix milliseconds; None for never)."""
 
     name: str
     scopes: frozenset[Scope]

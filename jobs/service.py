@@ -1,4 +1,4 @@
-"""The use cases: what a client may ask for, in the domain's words. Knows no HTTP, no sockets, no JSON representation."""
+"""The use cases of clients, in the domain's words. Knows no HTTP, no sockets and no JSON representation."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from jobs.store.tokens import Tokens
 from jobs.submission import Submissions
 
 RAW_BYTES = 1 << 20
-LOOK_SECONDS = 2.0
+FOLLOW_POLL_INTERVAL_SECONDS = 2.0
 PAGE_BYTES = 4 << 20
-"""A page of very long lines ends here, before its limit."""
+"""A page of very long lines ends after so many bytes, before its limit of lines."""
 
 
 class Changes(Protocol):
-    """Waits for the store to change. Take `version` before reading the store, so that nothing is missed in between."""
+    """Waits for the store to change. Read `version` before the store, so that no change in between is missed."""
 
     @property
     def version(self) -> int: ...
 
     def wait(self, seen: int, timeout: float) -> None:
-        """Until the version is another than `seen`, or the time (seconds) is over."""
+        """Return when the version is not `seen` any more, or after `timeout` seconds."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Service:
         return self._store.get(job_id)
 
     def _newest_event(self, version: int) -> int:
-        """The newest status change, read once for all who wait: most changes of the store are logs, and end nobody's wait."""
+        """The newest status change, read once for all callers that wait: most changes of the store are log lines, which end no wait."""
         if self._newest[0] != version:
             self._newest = (version, self._store.last_event())
         return self._newest[1]
@@ -117,7 +117,7 @@ class Service:
     def log_page(self, job_id: str, *, after_seq: int, limit: int, tail: int | None, stream: Stream | None) -> LogPage:
         """Raises JobNotFound."""
         self._store.get(job_id)
-        # The state first: what it calls complete is all in the chunks that are read after it.
+        # The state first: if it says complete, the chunks that are read after it are complete, too.
         state = self._logs.state(job_id)
         seq = self._logs.tail(job_id, tail, stream=stream) if tail else after_seq
         limit = tail or limit
@@ -126,7 +126,7 @@ class Service:
         while len(lines) < limit and room > 0:
             chunks = self._logs.chunks(job_id, after_seq=seq, max_bytes=1 << 18, stream=stream)
             if not chunks:
-                seq = max(seq, state.lines)  # what else was there is of the other stream
+                seq = max(seq, state.lines)  # the remaining lines are of the other stream
                 break
             for chunk in chunks:
                 seq = _take_lines(chunk, lines, limit=limit, last=seq)
@@ -136,10 +136,10 @@ class Service:
         return LogPage(lines, seq + 1, state.complete and seq >= state.lines, state.dropped)
 
     def raw_log(self, job_id: str, *, after_seq: int, tail: int | None, stream: Stream | None, follow: bool) -> Iterator[bytes]:
-        """The log as it was written; with `follow`, until the job ends. Raises JobNotFound before the first byte.
+        """The log as the job wrote it; with `follow`, until the job ends. Raises JobNotFound before the first byte.
 
-        While there is nothing new to follow, an empty piece comes at first, and now and then: for whoever reads to say that it has begun,
-        and to see whether it is still wanted.
+        While a followed job is silent, the iterator yields an empty piece first and every few seconds, so that the caller can send the head
+        of its answer, and check whether the client is still there.
         """
         self._store.get(job_id)
         state = self._logs.state(job_id)
@@ -147,7 +147,7 @@ class Service:
         return self._follow(job_id, seq, stream) if follow else self._stored(job_id, seq, stream, until=state)
 
     def _stored(self, job_id: str, seq: int, stream: Stream | None, *, until: LogState) -> Generator[bytes, None, int]:
-        """What follows line `seq`, to the last of `until` at least, unless the job is removed meanwhile; gives the number of the last
+        """The lines after `seq`, at least to the last one of `until` unless the job is removed meanwhile. Returns the number of the last
         line."""
         while seq < until.lines and (chunks := self._logs.chunks(job_id, after_seq=seq, max_bytes=RAW_BYTES)):
             for chunk in chunks:
@@ -165,15 +165,15 @@ class Service:
                 version = self._changes.version
                 try:
                     state = self._log_states.state(job_id, version=version)
-                except JobNotFound:  # removed while it was read
+                except JobNotFound:  # the job was removed
                     return
                 seq = yield from self._stored(job_id, seq, stream, until=state)
                 if state.complete:
                     return
-                if looked is None or time.monotonic() >= looked + LOOK_SECONDS:
+                if looked is None or time.monotonic() >= looked + FOLLOW_POLL_INTERVAL_SECONDS:
                     looked = time.monotonic()
                     yield b""
-                self._changes.wait(version, LOOK_SECONDS)
+                self._changes.wait(version, FOLLOW_POLL_INTERVAL_SECONDS)
 
     # -- the rest ---------------------------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class Service:
         try:
             return self.templates().get(name)
         except TemplateNotFound:
-            # The name is in the address here, not in a body that a pointer could point into.
+            # Here the name is in the URL; there is no body that a pointer could point into.
             raise TemplateNotFound(name, pointer=None) from None
 
     def counts(self) -> JobCounts:
@@ -206,7 +206,7 @@ class Service:
 
 
 def _take_lines(chunk: LogChunk, lines: list[LogLine], *, limit: int, last: int) -> int:
-    """Append the chunk's lines until there are `limit`; gives the number of the last line that was taken."""
+    """Append the chunk's lines until there are `limit`. Returns the number of the last line taken."""
     for seq, text in enumerate(chunk.texts(), chunk.first_seq):
         if len(lines) >= limit:
             return last
@@ -216,7 +216,7 @@ def _take_lines(chunk: LogChunk, lines: list[LogLine], *, limit: int, last: int)
 
 
 def _raw(chunk: LogChunk, seq: int, stream: Stream | None) -> Iterator[bytes]:
-    """A chunk after line `seq`, and what is to be said of lines that are gone in between."""
+    """A chunk after line `seq`, with a note about dropped lines in between."""
     if chunk.first_seq > seq + 1:
         yield _gap(seq + 1, chunk.first_seq - 1)
     if stream is None or chunk.stream is stream:
@@ -224,7 +224,7 @@ def _raw(chunk: LogChunk, seq: int, stream: Stream | None) -> Iterator[bytes]:
 
 
 def _gap(first: int, last: int) -> bytes:
-    return f"[runcast: lines {first} to {last} are gone, the log was too long]\n".encode()
+    return f"[runcast: lines {first} to {last} were dropped, the log was too long]\n".encode()
 
 
 def _to_submission(body: Mapping[str, Json]) -> Submission:

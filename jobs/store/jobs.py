@@ -1,6 +1,6 @@
-"""Where jobs are kept: what clients ask of the store. What workers and supervisors ask of it is in `leases.py`, logs are in `logs.py`.
+"""What clients ask of the store: submit, cancel, delete, read.
 
-Every change of a job's status goes through `transition`, so that it is legal and has its row in the history.
+What workers and supervisors ask of it is in `leases.py`; logs are in `logs.py` and `log_writer.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from uuid import UUID
 
 import uuid_utils
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    Row,
     Select,
     bindparam,
-    case,
     delete,
     func,
     insert,
@@ -35,27 +32,24 @@ from jobs.model import (
     ENDED,
     Job,
     JobEvent,
-    JobType,
-    LogStats,
-    Progress,
     Reason,
     Status,
     Submission,
-    WaitingFor,
     WorkerInfo,
-    sources,
 )
 from jobs.store import listing
 from jobs.store.database import Database
 from jobs.store.listing import JobCounts, JobFilter
 from jobs.store.quotas import Quotas
-from jobs.store.scheduling import WORKER_ALIVE_MS, PendingJob, Scheduler, queue_names
+from jobs.store.rows import to_event, to_job, to_worker
+from jobs.store.scheduling import PendingJob, Scheduler
 from jobs.store.schema import idempotency_keys, in_status, job_events, jobs, workers
+from jobs.store.transitions import not_before, transition, write_history
 
 
 @dataclass(frozen=True)
 class NewJob:
-    """A submission with what its recipe decides: ready to be stored."""
+    """A submission with what its recipe decides, ready to be stored."""
 
     submission: Submission
     queue: str
@@ -121,7 +115,7 @@ class Store:
         return self.database.read(work)
 
     def request_cancel(self, job_id: str, *, by: str, force: bool) -> Job:
-        """Ask for the end of a job; a pending one ends at once. Raises JobNotFound, and JobEnded when it ended otherwise than cancelled."""
+        """Request the cancellation of a job. A pending one ends at once. Raises JobNotFound, and JobEnded unless it ended as cancelled."""
 
         def work(connection: Connection) -> Job:
             job = self._get(connection, job_id)
@@ -133,9 +127,9 @@ class Store:
         return self.database.write(work)
 
     def delete(self, job_id: str, *, by: str) -> None:
-        """Make a job disappear; an active one is cancelled too. Raises JobNotFound.
+        """Hide a job from clients; an active one is cancelled as well. Raises JobNotFound.
 
-        Its rows go a little later, by `Retention`: those who watch the job still see its end, and to remove a large log takes long.
+        `Retention` removes its rows a little later: subscribers still receive the job's end, and removing a large log takes long.
         """
 
         def work(connection: Connection) -> None:
@@ -165,7 +159,7 @@ class Store:
         return self.database.read(lambda connection: (self._get(connection, job_id), _last_event(connection)))
 
     def find(self, job_id: str) -> Job | None:
-        """The job even if it was deleted, as long as its rows are there: for those who watched it."""
+        """The job even if it was deleted, while its rows exist: for clients that subscribed to it before. None when there is none."""
         return self.database.read(lambda connection: next(iter(self._found(connection, _FIND_ANY, {"job_id": job_id})), None))
 
     def list_jobs(self, wanted: JobFilter, *, limit: int, cursor: str | None = None) -> list[Job]:
@@ -189,14 +183,14 @@ class Store:
             if connection.execute(_EXISTS, {"job_id": job_id}).scalar() is None:
                 raise JobNotFound(job_id)
             query = select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.cursor)
-            return [_to_event(row) for row in connection.execute(query)]
+            return [to_event(row) for row in connection.execute(query)]
 
         return self.database.read(work)
 
     def events_after(self, cursor: int, *, limit: int = 1000) -> list[JobEvent]:
-        """The status changes of all jobs after `cursor`, oldest first; none is ever inserted before one that was seen."""
+        """The status changes of all jobs after `cursor`, oldest first. No change is ever inserted before one that was returned."""
         query = select(job_events).where(job_events.c.cursor > cursor).order_by(job_events.c.cursor).limit(limit)
-        return self.database.read(lambda connection: [_to_event(row) for row in connection.execute(query)])
+        return self.database.read(lambda connection: [to_event(row) for row in connection.execute(query)])
 
     def last_event(self) -> int:
         """The cursor of the newest status change; 0 for none."""
@@ -209,7 +203,7 @@ class Store:
         busy = select(func.count()).where(jobs.c.worker_id == workers.c.id, in_status(jobs, Status.RUNNING)).scalar_subquery()
         query = select(workers, busy.label("busy_slots")).order_by(workers.c.id)
         now = now_ms()
-        return self.database.read(lambda connection: [_to_worker(row, now) for row in connection.execute(query)])
+        return self.database.read(lambda connection: [to_worker(row, now) for row in connection.execute(query)])
 
     def _get(self, connection: Connection, job_id: str) -> Job:
         for job in self._found(connection, _FIND, {"job_id": job_id}):
@@ -223,80 +217,20 @@ class Store:
         return [to_job(row, reasons.get(row.id)) for row in rows]
 
 
-# -- writes ---------------------------------------------------------------------------------------------------------------
-
-
-def transition(
-    connection: Connection,
-    job_id: str,
-    target: Status,
-    *,
-    scheduler: Scheduler,
-    cause: str,
-    reason: Reason | None = None,
-    held_by: str | None = None,
-    **values: Any,
-) -> bool:
-    """Move a job to `target` if that is legal from where it is (and, with `held_by`, if that lease still holds it); write its history and
-    tell the scheduler.
-
-    False when another writer was there first: nothing has changed then.
-    """
-    guard = [jobs.c.id == job_id, jobs.c.status.in_(sorted(sources(target)))]
-    if held_by is not None:
-        guard.append(jobs.c.lease == held_by)
-    changed = update(jobs).where(*guard).values(status=target, previous_status=jobs.c.status, reason=reason, **values)
-    told = (
-        *(jobs.c.previous_status, jobs.c.attempt, jobs.c.type, jobs.c.labels, jobs.c.deleted_at),
-        *(jobs.c.queue, jobs.c.priority, jobs.c.concurrency_key),
-    )
-    row = connection.execute(changed.returning(*told)).one_or_none()
-    if row is None:
-        return False
-    if row.deleted_at is None:
-        listing.note_status(connection, job_id, type=row.type, previous=row.previous_status, status=target, labelled=bool(row.labels))
-    _write_history(connection, job_id, status=target, previous=row.previous_status, reason=reason, attempt=row.attempt, cause=cause)
-    if target in ENDED:
-        scheduler.forget(connection, job_id)
-    elif target is Status.PENDING:
-        scheduler.requeue(connection, PendingJob(job_id, row.queue, row.priority, row.concurrency_key))
-    return True
-
-
-def not_before(earlier: ColumnElement[int], now: int) -> ColumnElement[int]:
-    """The time for a column: now, but not before the time that it follows, if the clock was set back since."""
-    return case((earlier > now, earlier), else_=now)
-
-
 def _next_id(connection: Connection) -> str:
-    """A UUIDv7 that follows all others, because their order is that of submission: also within a millisecond, and when the clock was set
-    back."""
+    """A UUIDv7 greater than all others, because the order of ids is the order of submission: also within one millisecond, and after the
+    clock was set back."""
     newest = connection.execute(_NEWEST).scalar()
     now = now_ms()
     if newest is None or now > (last := UUID(newest).int) >> 80:
         return str(uuid_utils.uuid7(nanoseconds=now * 1_000_000))
     following = last + 1 + secrets.randbits(32)
-    if following >> 62 != last >> 62:  # its random part is used up
+    if following >> 62 != last >> 62:  # the random part has overflowed
         return str(uuid_utils.uuid7(nanoseconds=((last >> 80) + 1) * 1_000_000))
     return str(UUID(int=following))
 
 
 _NEWEST = select(func.max(jobs.c.id))
-
-
-def _write_history(
-    connection: Connection, job_id: str, *, status: Status, previous: str | None, reason: Reason | None, attempt: int, cause: str
-) -> None:
-    values = {
-        "job_id": job_id,
-        "at": now_ms(),
-        "status": status,
-        "previous": previous,
-        "reason": reason,
-        "attempt": attempt,
-        "cause": cause,
-    }
-    connection.execute(insert(job_events), values)
 
 
 def _insert_job(connection: Connection, job_id: str, new: NewJob) -> None:
@@ -315,13 +249,13 @@ def _insert_job(connection: Connection, job_id: str, new: NewJob) -> None:
         "project": new.project,
         "submitted_by": new.submitted_by,
         "retry_of": new.retry_of,
-        # What the id says, so that a list is in the order of both and times are looked up by ids.
+        # The time in the id, so that ids and times have the same order, and a time can be looked up by id.
         "created_at": listing.created_ms(job_id),
     }
     connection.execute(insert(jobs), values)
     listing.note_new(connection, job_id, type=wanted.type, project=new.project, labels=wanted.labels)
     cause = f"retry of {new.retry_of} by {new.submitted_by}" if new.retry_of else f"submitted by {new.submitted_by}"
-    _write_history(connection, job_id, status=Status.PENDING, previous=None, reason=None, attempt=0, cause=cause)
+    write_history(connection, job_id, status=Status.PENDING, previous=None, reason=None, attempt=0, cause=cause)
 
 
 def _cancel(connection: Connection, job: Job, *, scheduler: Scheduler, by: str, force: bool) -> None:
@@ -339,6 +273,7 @@ def _cancel(connection: Connection, job: Job, *, scheduler: Scheduler, by: str, 
     )
     if job.status is Status.PENDING:
         ended_at = not_before(jobs.c.created_at, now_ms())
+        # False when a worker claimed the job meanwhile. Its supervisor finds the request then.
         transition(
             connection,
             job.id,
@@ -366,9 +301,6 @@ def _check_room(connection: Connection, limit: int) -> None:
         raise QueueFull(count)
 
 
-# -- reads ----------------------------------------------------------------------------------------------------------------
-
-
 _LAST_EVENT = select(func.max(job_events.c.cursor))
 _JOBS: Select[Any] = select(jobs)
 _FIND_ANY = _JOBS.where(jobs.c.id == bindparam("job_id"))
@@ -378,67 +310,3 @@ _EXISTS = select(jobs.c.id).where(jobs.c.id == bindparam("job_id"), jobs.c.delet
 
 def _last_event(connection: Connection) -> int:
     return connection.execute(_LAST_EVENT).scalar() or 0
-
-
-def to_job(row: Row[Any], waiting_for: WaitingFor | None) -> Job:
-    """A row of `jobs`, as the domain knows it."""
-    dropped = row.dropped_last - row.dropped_first + 1 if row.dropped_first is not None else 0
-    return Job(
-        id=row.id,
-        type=JobType(row.type),
-        params=row.submission["params"],
-        status=Status(row.status),
-        reason=row.reason and Reason(row.reason),
-        error=row.error,
-        waiting_for=waiting_for,
-        progress=Progress(row.progress_percent, row.progress_message),
-        result=row.result,
-        exit_code=row.exit_code,
-        signal=row.signal,
-        attempt=row.attempt,
-        max_attempts=row.max_attempts,
-        priority=row.priority,
-        queue=row.queue,
-        concurrency_key=row.concurrency_key,
-        labels=tuple(row.labels),
-        timeout_seconds=row.timeout_seconds,
-        project=row.project,
-        submitted_by=row.submitted_by,
-        retry_of=row.retry_of,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        ready_at=row.ready_at,
-        ended_at=row.ended_at,
-        cancel_requested_at=row.cancel_requested_at,
-        cancel_forced=row.cancel_forced,
-        log=LogStats(lines=row.log_lines, bytes=row.log_bytes, dropped_lines=dropped),
-        submission=row.submission,
-    )
-
-
-def _to_event(row: Row[Any]) -> JobEvent:
-    return JobEvent(
-        cursor=row.cursor,
-        job_id=row.job_id,
-        at=row.at,
-        status=Status(row.status),
-        previous=row.previous and Status(row.previous),
-        reason=row.reason and Reason(row.reason),
-        attempt=row.attempt,
-        cause=row.cause,
-    )
-
-
-def _to_worker(row: Row[Any], now: int) -> WorkerInfo:
-    return WorkerInfo(
-        id=row.id,
-        host=row.host,
-        pid=row.pid,
-        slots=row.slots,
-        busy_slots=row.busy_slots,
-        queues=tuple(queue_names(row.queues)),
-        started_at=row.started_at,
-        heartbeat_at=row.heartbeat_at,
-        # A sign from the future is one from before the clock was set back.
-        alive=abs(now - row.heartbeat_at) < WORKER_ALIVE_MS,
-    )

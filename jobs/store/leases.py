@@ -1,7 +1,7 @@
-"""The execution side of the store: who runs which job.
+"""The execution side of the store: which worker and which supervisor run which job.
 
-A lease is a random word that the worker writes when it claims a job and hands to one supervisor. Whoever does not hold it cannot write
-for the job: every update here is guarded by it, so that a supervisor that was given up by others can do no harm when it comes back.
+A lease is a random word that a worker writes when it claims a job, and hands to one supervisor. Every update here is guarded by the lease:
+a supervisor whose lease was given to another one cannot write for the job any more.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from jobs.errors import LeaseLost
 from jobs.fault_points import reached
 from jobs.model import Json, Reason, Status, Submission
 from jobs.store.database import Database
-from jobs.store.jobs import not_before, transition
 from jobs.store.scheduling import Scheduler
 from jobs.store.schema import in_status, jobs, workers
+from jobs.store.transitions import not_before, transition
 
 FORGOTTEN_MS = 24 * 3600 * 1000
 DETAIL_CHARACTERS = 4000
@@ -39,7 +39,7 @@ class Lease:
 
     @property
     def folder(self) -> str:
-        """How the names of the job's temporary folders begin."""
+        """The prefix of the names of the job's temporary folders."""
         return f"runcast-job-{self.job_id}-{self.word}-"
 
 
@@ -107,7 +107,7 @@ class Leases:
         self.database.write(work)
 
     def worker_alive(self, worker_id: str) -> None:
-        """A sign of life; those that gave none for a day are forgotten."""
+        """Record a heartbeat, and remove workers that gave none for a day."""
         alive = update(workers).where(workers.c.id == worker_id).values(heartbeat_at=now_ms())
         forgotten = delete(workers).where(workers.c.heartbeat_at < now_ms() - FORGOTTEN_MS)
 
@@ -126,7 +126,7 @@ class Leases:
         return self.database.read(lambda connection: [_to_held(row) for row in connection.execute(query)])
 
     def lose(self, held: HeldLease) -> Status | None:
-        """End or requeue a job whose supervisor is gone, once nothing of it runs. None when its lease changed meanwhile."""
+        """End or requeue a job whose supervisor was lost and of which no process is left. None when its lease changed meanwhile."""
 
         def work(connection: Connection) -> Status | None:
             status = _lose(connection, held, self._scheduler)
@@ -136,7 +136,7 @@ class Leases:
         return self.database.write(work)
 
     def cancel_all(self, leases: Collection[str], *, force: bool = False) -> None:
-        """Ask the jobs under these leases to end, because the server stops; with `force`, without their grace."""
+        """Request the cancellation of the jobs under these leases, because the server stops; with `force`, without a grace period."""
         values: dict[str, Any] = {
             "cancel_requested_at": func.coalesce(jobs.c.cancel_requested_at, now_ms()),
             "cancel_reason": func.coalesce(jobs.c.cancel_reason, Reason.SERVER_SHUTDOWN.value),
@@ -152,13 +152,13 @@ class Leases:
         return self.database.read(lambda connection: connection.execute(query).scalar_one())
 
     def worker_ids(self) -> set[str]:
-        """The workers that have not said goodbye."""
+        """The workers that are registered: they have not stopped in order."""
         return self.database.read(lambda connection: set(connection.execute(select(workers.c.id)).scalars()))
 
     # -- the supervisor -------------------------------------------------------------------------------------------------
 
     def take(self, lease: Lease, *, supervisor: Mapping[str, Json]) -> TakenJob:
-        """Begin to supervise. A lease can be taken once, before anything of the job is started. Raises LeaseLost."""
+        """Begin to supervise. A lease can be taken once, before a process of the job is started. Raises LeaseLost."""
 
         def work(connection: Connection) -> TakenJob:
             guard = (*_held_by(lease), jobs.c.supervisor.is_(None))
@@ -171,11 +171,11 @@ class Leases:
         return self.database.write(work, durable=False)
 
     def update(self, lease: Lease, *, durable: bool = False, **values: Any) -> None:
-        """Write columns of the job, as a sign of life. Raises LeaseLost."""
+        """Write columns of the job, which also renews the lease. Raises LeaseLost."""
         self.database.write(lambda connection: update_held(connection, lease, values), durable=durable)
 
     def cancel_request(self, lease: Lease) -> CancelRequest | None:
-        """What clients want of the running job. Raises LeaseLost."""
+        """The request to cancel this running job, if there is one. Raises LeaseLost."""
         columns = (jobs.c.cancel_requested_at, jobs.c.cancel_reason, jobs.c.cancelled_by, jobs.c.cancel_forced)
         query = select(*columns).where(*_held_by(lease))
         row = self.database.read(lambda connection: connection.execute(query).one_or_none())
@@ -186,7 +186,7 @@ class Leases:
         return CancelRequest(Reason(row.cancel_reason), row.cancelled_by, row.cancel_forced)
 
     def end(self, lease: Lease, outcome: Outcome, *, at: int | None = None) -> None:
-        """The job's one end, and the lease's; `at` is when, by the supervisor's steady clock. Raises LeaseLost."""
+        """End the job and its lease. `at` is the time by the supervisor's steady clock (Unix milliseconds). Raises LeaseLost."""
 
         def work(connection: Connection) -> None:
             if not end_job(connection, lease.job_id, lease.word, outcome, scheduler=self._scheduler, at=at):
@@ -231,7 +231,7 @@ _ANEW: Mapping[str, Any] = {
     "cancel_reason": None,
     "cancel_forced": False,
 }
-"""What an attempt that was lost said of itself is no longer true, nor what a stopping server wanted of it."""
+"""What is reset for a new attempt: what the lost one reported of itself, and the stopping server's request to cancel."""
 
 
 def _held_by(lease: Lease) -> tuple[ColumnElement[bool], ...]:
@@ -256,13 +256,13 @@ def claim_job(connection: Connection, job_id: str, *, attempt: int, worker_id: s
 
 
 def _lose(connection: Connection, held: HeldLease, scheduler: Scheduler) -> Status | None:
-    # One that was taken, or gave a sign, since it was looked at is not lost.
+    # A job that was taken, or whose lease was renewed, since it was read is not lost.
     unchanged = (jobs.c.id == held.job_id, jobs.c.lease == held.lease, jobs.c.heartbeat == held.heartbeat)
     row = connection.execute(select(jobs).where(*unchanged)).one_or_none()
     if row is None:
         return None
     started = row.supervisor is not None
-    # A stopping server cancels what runs; a job that was never started stays for the next start, as all that is pending does.
+    # A stopping server cancels running jobs; a job that was never started stays for the next start, like every pending job.
     if row.cancel_requested_at is not None and (started or row.cancelled_by is not None):
         when = "after its supervisor was lost" if started else "before it was started"
         outcome = Outcome(Status.CANCELLED, f"cancelled by {row.cancelled_by or 'the server'}, {when}", Reason(row.cancel_reason))

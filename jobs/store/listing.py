@@ -1,7 +1,7 @@
-"""All jobs at a glance: which of them a page of the list shows, and how many there are.
+"""Lists of jobs and counts of jobs, at a cost that does not grow with the number of jobs.
 
-The answers cost the same however many jobs there are. What they are read from is kept up to date here with each change of a job;
-deleted jobs are not in it. Decides nothing about any job.
+They are read from the tables `job_counts` and `job_labels`, which the `note_…` functions here keep up to date with each change of a job.
+Deleted jobs are in neither.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jobs.store.schema import in_status, job_counts, job_labels, jobs
 
 LAST_MS = (1 << 48) - 1
 SOME = 1000
-"""Labels of fewer jobs than this are told apart by how many they have."""
+"""Up to this many jobs of a label are counted to find the rarest label."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class JobCounts:
 
 
 def note_new(connection: Connection, job_id: str, *, type: str, project: str | None, labels: Iterable[str]) -> None:
-    """A job is pending that was not there before."""
+    """A new job is pending."""
     facts = {"job_id": job_id, "status": Status.PENDING, "type": type, "project": project}
     if rows := [{"label": label, **facts} for label in labels]:
         connection.execute(insert(job_labels), rows)
@@ -53,7 +53,7 @@ def note_new(connection: Connection, job_id: str, *, type: str, project: str | N
 
 
 def note_status(connection: Connection, job_id: str, *, type: str, previous: str, status: str, labelled: bool) -> None:
-    """A job that was not deleted went from one status to another."""
+    """A job that is not deleted changed its status."""
     if labelled:
         connection.execute(update(job_labels).where(job_labels.c.job_id == job_id).values(status=status))
     _count(connection, previous, type, -1)
@@ -61,13 +61,13 @@ def note_status(connection: Connection, job_id: str, *, type: str, previous: str
 
 
 def note_deleted(connection: Connection, job_id: str, *, type: str, status: str) -> None:
-    """A job is listed no more, though its rows are there."""
+    """A job was deleted; its rows still exist."""
     connection.execute(delete(job_labels).where(job_labels.c.job_id == job_id))
     _count(connection, status, type, -1)
 
 
 def note_removed(connection: Connection, removed: Iterable[tuple[str, str]]) -> None:
-    """The rows of jobs, each a status and a type, are gone that were not deleted before."""
+    """The rows of jobs that were not deleted before were removed; each is given as a status and a type."""
     for (status, type_), count in Counter(removed).items():
         _count(connection, status, type_, -count)
 
@@ -100,9 +100,9 @@ def pending(connection: Connection) -> int:
 
 
 def page(connection: Connection, wanted: JobFilter, *, limit: int, cursor: str | None) -> list[str]:
-    """The ids of the newest jobs that are wanted, after `cursor`.
+    """The ids of the newest jobs that match, after `cursor`.
 
-    Each wanted pair of a status and a type is a range of an index, of which the end is read; the page is the newest of those ends.
+    Each wanted pair of a status and a type is a range of an index. The end of each range is read, and the page is the newest of those.
     """
     labels = _rarest_first(connection, wanted.labels)
     table = job_labels if labels else jobs
@@ -126,13 +126,13 @@ def page(connection: Connection, wanted: JobFilter, *, limit: int, cursor: str |
 
 
 def _kinds(connection: Connection, wanted: JobFilter) -> list[tuple[str, str]]:
-    """The wanted pairs of status and type of which there are jobs."""
+    """The wanted pairs of status and type that have jobs."""
     there = {(row.status, row.type) for row in connection.execute(select(job_counts).where(job_counts.c.jobs > 0))}
     return [kind for kind in product(wanted.status or Status, wanted.type or JobType) if kind in there]
 
 
 def _window(job_id: ColumnElement[str], wanted: JobFilter, cursor: str | None) -> list[ColumnElement[bool]]:
-    """Times are told by ids: a job was created at the time that its id says."""
+    """Times become bounds of ids, because an id contains the time at which its job was created."""
     window = [job_id < cursor] if cursor else []
     if wanted.since is not None:
         window.append(job_id >= first_id(wanted.since))
@@ -142,18 +142,18 @@ def _window(job_id: ColumnElement[str], wanted: JobFilter, cursor: str | None) -
 
 
 def first_id(ms: int) -> str:
-    """What comes right before the ids that are made at that time (Unix milliseconds), or later."""
+    """A text that sorts right before every id made at that time (Unix milliseconds) or later."""
     digits = f"{min(max(ms, 0), LAST_MS):012x}"
     return f"{digits[:8]}-{digits[8:]}"
 
 
 def created_ms(job_id: str) -> int:
-    """When a job got its id (Unix milliseconds)."""
+    """The time in a job's id (Unix milliseconds)."""
     return int(job_id[:8] + job_id[9:13], 16)
 
 
 def _rarest_first(connection: Connection, labels: Sequence[str]) -> list[str]:
-    """A page is read along the first; the others are looked up for each job of it."""
+    """The page is read along the first label; the others are looked up for each of its jobs."""
     if len(labels) < 2:
         return list(labels)
 

@@ -1,4 +1,4 @@
-"""What one token may use at a time: pending jobs, and stored bytes of logs. Looks at indexes only; changes nothing."""
+"""Limits of one token: pending jobs, and stored bytes of logs. Reads indexes only; changes nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jobs.store.schema import in_status, jobs
 
 
 class Quotas:
-    """The limits are the same for every token; 0 is no limit. `log_cap` is what is kept of one log at most, however much was logged."""
+    """The limits are the same for every token; 0 is no limit. `log_cap` is the most that is stored of one log, in bytes."""
 
     COUNT_SECONDS = 2.0
-    """The bytes of a token's logs are not added up more often: they grow while jobs run, so that the limit can only be met roughly."""
+    """How long the sum of a token's log bytes is reused. Logs grow while jobs run, so the limit can only be met roughly anyway."""
     COUNTS = 1000
 
     def __init__(self, *, max_pending: int = 0, max_log_bytes: int = 0, log_cap: int = 1 << 62) -> None:
@@ -25,17 +25,17 @@ class Quotas:
         self._bytes: dict[str, tuple[float, int]] = {}
 
     def check(self, connection: Connection, owner: str) -> None:
-        """Whether `owner` (the name of a token) may submit one more job. Raises QuotaExceeded."""
+        """Raises QuotaExceeded when `owner` (the name of a token) may not submit another job."""
         if self._max_pending and self._pending(connection, owner) >= self._max_pending:
-            detail = f"{self._max_pending} jobs of the token {owner!r} are pending, which is its quota; try again when some have begun."
+            detail = f"{self._max_pending} jobs of the token {owner!r} are pending, which is its quota; try again when some have started."
             raise QuotaExceeded(detail)
         if self._max_log_bytes and self._log_bytes(connection, owner) >= self._max_log_bytes:
             detail = f"The logs of the token {owner!r} have {self._max_log_bytes} bytes or more, which is its quota; delete jobs to go on."
             raise QuotaExceeded(detail, retry_after=60)
 
     def _pending(self, connection: Connection, owner: str) -> int:
-        """Up to the limit: no more of them are looked at."""
-        # The status is spelled out, because SQLite takes a partial index only when it sees its condition.
+        """Counted up to the limit only."""
+        # The status is a literal, because SQLite uses a partial index only when the query contains its condition.
         is_pending = jobs.c.status == literal(Status.PENDING.value, literal_execute=True)
         pending = select(literal(1)).where(jobs.c.submitted_by == owner, is_pending).limit(self._max_pending)
         return connection.execute(select(func.count()).select_from(pending.subquery())).scalar_one()

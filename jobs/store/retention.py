@@ -1,4 +1,4 @@
-"""What the store forgets, and when."""
+"""Removes jobs beyond the limits of retention, and deleted jobs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jobs.store.schema import jobs
 
 
 class Retention:
-    """Removes what is no longer wanted: deleted jobs that have ended, and ended jobs beyond the limits. Nothing active is ever removed.
+    """Removes deleted jobs that have ended, and ended jobs beyond the limits. An active job is never removed.
 
-    `log_cap` is what is kept of one log at most, however much was logged. Whatever the limits, and deleted or not, a job's rows stay for
-    `seen_ms` after its end, so that those who watch it still see that.
+    `log_cap` is the most that is stored of one log, in bytes. Whatever the limits, a job's rows stay for `seen_ms` after its end, so that
+    subscribers still receive the end.
     """
 
     BATCH = 500
@@ -33,21 +33,21 @@ class Retention:
         self._kept = case((jobs.c.log_bytes > log_cap, log_cap), else_=jobs.c.log_bytes)
 
     def run(self) -> int:
-        """Remove at most one batch, so that no write lasts long; gives how many jobs it removed."""
-        # Found before the write, which others wait for, begins: what has ended stays so.
-        doomed = self.database.read(self._doomed)
-        if doomed:
-            self.database.write(lambda connection: _remove(connection, doomed), durable=False)
-        return len(doomed)
+        """Remove at most one batch, so that no write lasts long. Returns how many jobs were removed."""
+        # Read before the write begins, because other writers wait for a write. A job that has ended does not change any more.
+        to_remove = self.database.read(self._to_remove)
+        if to_remove:
+            self.database.write(lambda connection: _remove(connection, to_remove), durable=False)
+        return len(to_remove)
 
-    def _doomed(self, connection: Connection) -> list[str]:
+    def _to_remove(self, connection: Connection) -> list[str]:
         seen = now_ms() - self.seen_ms
-        doomed: dict[str, int] = {}
-        for query in (self._gone(), self._old(), self._surplus(connection), self._too_large(connection)):
-            doomed.update((row.id, row.kept) for row in connection.execute(query) if row.ended_at < seen)
+        to_remove: dict[str, int] = {}
+        for query in (self._deleted(), self._old(), self._surplus(connection), self._too_large(connection)):
+            to_remove.update((row.id, row.kept) for row in connection.execute(query) if row.ended_at < seen)
         batch: list[str] = []
         room = self.BATCH_BYTES
-        for job_id, kept in doomed.items():
+        for job_id, kept in to_remove.items():
             if len(batch) == self.BATCH or room <= 0:
                 break
             batch.append(job_id)
@@ -57,7 +57,7 @@ class Retention:
     def _ended(self) -> Select[tuple[str, int, int]]:
         return select(jobs.c.id, self._kept.label("kept"), jobs.c.ended_at).where(jobs.c.ended_at.is_not(None))
 
-    def _gone(self) -> Select[tuple[str, int, int]]:
+    def _deleted(self) -> Select[tuple[str, int, int]]:
         return self._ended().where(jobs.c.deleted_at < now_ms() - self.SEEN_MS).limit(self.BATCH)
 
     def _old(self) -> Select[tuple[str, int, int]]:
@@ -65,7 +65,7 @@ class Retention:
 
     def _surplus(self, connection: Connection) -> Select[tuple[str, int, int]]:
         counted = listing.counts(connection).by_status
-        # Those that were deleted are not counted, and go by themselves in a moment.
+        # Deleted jobs are not counted, and are removed soon anyway.
         return self._oldest(max(0, sum(counted[status] for status in ENDED) - self.max_jobs)).where(jobs.c.deleted_at.is_(None))
 
     def _too_large(self, connection: Connection) -> Select[tuple[str, int, int]]:
@@ -84,6 +84,6 @@ class Retention:
         return self._ended().order_by(jobs.c.id).limit(min(count, self.BATCH))
 
 
-def _remove(connection: Connection, doomed: list[str]) -> None:
-    removed = connection.execute(delete(jobs).where(jobs.c.id.in_(doomed)).returning(jobs.c.status, jobs.c.type, jobs.c.deleted_at))
+def _remove(connection: Connection, to_remove: list[str]) -> None:
+    removed = connection.execute(delete(jobs).where(jobs.c.id.in_(to_remove)).returning(jobs.c.status, jobs.c.type, jobs.c.deleted_at))
     listing.note_removed(connection, [(row.status, row.type) for row in removed if row.deleted_at is None])

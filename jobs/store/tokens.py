@@ -1,4 +1,4 @@
-"""Who may call: tokens, of which only hashes are stored. A token that has expired or was revoked is as good as none."""
+"""Tokens of callers. Only hashes are stored. A token that has expired or was revoked is like one that does not exist."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from jobs.store.schema import tokens
 ADMIN = "admin"
 """The name of the data folder's own token."""
 MOST = 1000
-"""Tokens that are kept at most."""
+"""The most tokens that are stored."""
 PREFIX = "rc_"
-"""How a token begins, so that people and scanners of sources recognise one."""
+"""The prefix of a token, so that people and secret scanners recognise one."""
 CACHE_SECONDS = 1.0
-"""A token that was just checked is not looked up again for so long. So much later it still counts in a process that did not revoke it."""
+"""How long the result of a look-up is reused. A process that did not revoke a token itself accepts it for so long after its end."""
 UNKNOWN = "The token is not known here."
 EXPIRED = "The token has expired."
 REVOKED = "The token was revoked."
@@ -36,7 +36,7 @@ REVOKED = "The token was revoked."
 
 @dataclass(frozen=True)
 class Token:
-    """What may be told of a token. Times are Unix milliseconds; without `expires_at` it never ends."""
+    """What may be shown of a token. Times are Unix milliseconds; without `expires_at` it does not expire."""
 
     id: str
     name: str
@@ -52,7 +52,7 @@ class Tokens:
         self._lasting: tuple[float, frozenset[str]] = (0.0, frozenset())
 
     def authenticate(self, token: str) -> Caller:
-        """Raises Unauthenticated. Looks up a hash, so that the time it takes says nothing about how close a guess was."""
+        """Raises Unauthenticated. Looks up a hash, so that the time taken does not show how close a guess was."""
         digest = _digest(token)
         recent = self._recent.get(digest)
         caller = recent[1] if recent is not None and time.monotonic() < recent[0] else self._look_up(digest)
@@ -60,13 +60,13 @@ class Tokens:
         return caller
 
     def was_good(self, token: str) -> bool:
-        """Whether the token was good when it was last looked up, which was not long ago."""
+        """Whether the token was valid when it was last looked up, a short while ago."""
         return _digest(token) in self._recent
 
     def check(self, caller: Caller) -> None:
-        """Whether the token that somebody came in with is still good; costs little. Raises Unauthenticated."""
+        """Raises Unauthenticated when the token of an authenticated caller is no longer valid. Cheap."""
         _check_end(caller)
-        # One that is not among them may have been made since.
+        # A token that is not in the cached set may have been created since.
         if time.monotonic() >= self._lasting[0] or caller.token_id not in self._lasting[1]:
             query = select(tokens.c.id)
             lasting = frozenset(self.database.read(lambda connection: connection.execute(query).scalars().all()))
@@ -87,7 +87,7 @@ class Tokens:
         return caller
 
     def create(self, name: str, *, scopes: frozenset[Scope], expires_in_seconds: int | None) -> tuple[Token, str]:
-        """A new token, and its secret, which nobody can tell again. The name of one that has expired is free.
+        """A new token, and its secret, which cannot be shown again. The name of an expired token may be used again.
 
         Raises TokenExists, and QuotaExceeded when there are too many.
         """
@@ -107,12 +107,12 @@ class Tokens:
         return token, secret
 
     def list(self) -> list[Token]:
-        """Every token by name, those that have expired too."""
+        """All tokens by name, expired ones included."""
         rows = self.database.read(lambda connection: connection.execute(select(tokens).order_by(tokens.c.name)).all())
         return [_to_token(row) for row in rows]
 
     def revoke(self, token_id: str) -> Token:
-        """When it returns the token is refused here, and CACHE_SECONDS later by every process. Raises TokenNotFound and TokenProtected."""
+        """Refuse the token from now on; other processes do after CACHE_SECONDS. Raises TokenNotFound and TokenProtected."""
 
         def work(connection: Connection) -> Row[tuple[object, ...]]:
             row = connection.execute(select(tokens).where(tokens.c.id == token_id)).one_or_none()
@@ -129,9 +129,9 @@ class Tokens:
         return _to_token(row)
 
     def add(self, name: str, secret: str, scopes: frozenset[Scope], *, expires_at: int | None = None) -> None:
-        """Store a token whose secret is given; one of the same name and another secret goes, and one of the same secret and another name.
+        """Store a token with a given secret. It replaces a token of the same name or of the same secret.
 
-        Another secret is another token, with an id of its own: connections that were opened with the one before end with it.
+        Another secret makes another token, with a new id: connections that were opened with the old one end with it.
         """
 
         def work(connection: Connection) -> None:
@@ -150,7 +150,7 @@ def _check_end(caller: Caller) -> None:
 
 
 def make_secret() -> str:
-    """What a client shows to be let in: 256 random bits."""
+    """The secret that a client sends: 256 random bits."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
@@ -163,13 +163,13 @@ def _to_token(row: Row[tuple[object, ...]]) -> Token:
 
 
 def provide_admin_token(all_tokens: Tokens, *, given: str | None, file: Path) -> None:
-    """Make `given` the admin token, or else the one in `file`, which is made at the first start. Raises OperatorError."""
+    """Make `given` the admin token, or else the one in `file`, which is created at the first start. Raises OperatorError."""
     token = given or _read_or_make(file)
     all_tokens.add(ADMIN, token, frozenset({Scope.ADMIN}))
 
 
 def _read_or_make(file: Path) -> str:
-    """It appears at once and whole, and is never readable by others: a server killed meanwhile leaves no empty token."""
+    """The file appears in one step, and is never readable by others: a server that is killed meanwhile leaves no empty file."""
     try:
         if not file.exists():
             descriptor, made = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)  # mode 0600
@@ -185,9 +185,11 @@ def _read_or_make(file: Path) -> str:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise OperatorError(f"The token file {file} cannot be read or written: {reason}.") from error
     if not token:
-        raise OperatorError(f"The token file {file} is empty: remove it, and a new token is made.")
+        raise OperatorError(f"The token file {file} is empty: remove it, and a new token is created.")
     if not HEADER_WORD.fullmatch(token):
-        raise OperatorError(f"The token file {file} holds more than a token, or what nobody could send: remove it, and a new one is made.")
+        reason = "holds more than a token, or characters that cannot be sent"
+        raise OperatorError(f"The token file {file} {reason}: remove it, and a new token is created.")
+
     return token
 
 

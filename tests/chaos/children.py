@@ -110,7 +110,7 @@ def head_and_tail(raw: bytes, job: dict[str, Any]) -> str | None:
     whole = head + tail.partition(b"\n")[2]
     *lines, cut = whole.split(b"\n")
     count = job["log"]["lines"] - bool(cut)
-    first, last = (int(word) for word in tail.split(b" are gone")[0].split(b" to ")) if told else (count + 1, count)
+    first, last = (int(word) for word in tail.split(b" were dropped")[0].split(b" to ")) if told else (count + 1, count)
     expected = [*range(1, first), *range(last + 1, count + 1)]
     if not lines or [int(line.split()[1]) for line in lines] != expected:
         return f"the log has other lines than 1 to {count} without {first} to {last}"

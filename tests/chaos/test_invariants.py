@@ -372,7 +372,7 @@ def counted(lines: int, dropped: int = 0) -> dict[str, Any]:
 
 
 def test_a_log_with_a_gap_is_read() -> None:
-    whole, gap = b"line 1\nline 2\n", b"[runcast: lines 3 to 8 are gone, the log was too long]\n"
+    whole, gap = b"line 1\nline 2\n", b"[runcast: lines 3 to 8 were dropped, the log was too long]\n"
     assert head_and_tail(whole, counted(2)) is None
     assert head_and_tail(whole + b"lin", counted(3)) is None
     for raw, job in (

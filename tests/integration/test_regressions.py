@@ -345,7 +345,7 @@ def test_a_log_whose_end_was_dropped_says_so_and_is_complete(database: OwnedData
     assert ([line.seq for line in page.lines], page.next_seq, page.complete, page.dropped) == ([1], 4, True, (2, 3))
     for follow in (False, True):
         whole = b"".join(service.raw_log(job_id, after_seq=0, tail=None, stream=None, follow=follow))
-        assert whole == b"one\n[runcast: lines 2 to 3 are gone, the log was too long]\n"
+        assert whole == b"one\n[runcast: lines 2 to 3 were dropped, the log was too long]\n"
 
 
 def test_a_subscriber_of_a_log_whose_end_was_dropped_gets_the_rest_and_the_end(database: OwnedDatabase) -> None:

@@ -487,7 +487,7 @@ def test_a_log_over_its_cap_keeps_head_and_tail_and_says_what_is_gone(make_serve
 
     kept = raw(server, job_id).decode().splitlines()
     place = dropped["first_seq"] - 1
-    assert kept[place] == f"[runcast: lines {dropped['first_seq']} to {dropped['last_seq']} are gone, the log was too long]"
+    assert kept[place] == f"[runcast: lines {dropped['first_seq']} to {dropped['last_seq']} were dropped, the log was too long]"
     numbers = [int(line.split()[1]) for line in kept[:place] + kept[place + 1 :]]
     assert numbers == [*range(1, dropped["first_seq"]), *range(dropped["last_seq"] + 1, count + 1)]
     assert cap // 2 <= place * 50 <= cap, "the head is there"
@@ -512,7 +512,7 @@ def test_a_line_that_is_long_for_the_cap_costs_no_log_its_end(make_server: Calla
     (last,) = lines(server, job_id, tail=1)
     assert (last["seq"], last["text"]) == (count, "the reason")
     whole = raw(server, job_id)
-    notice = f"[runcast: lines {dropped['first_seq']} to {dropped['last_seq']} are gone, the log was too long]\n".encode()
+    notice = f"[runcast: lines {dropped['first_seq']} to {dropped['last_seq']} were dropped, the log was too long]\n".encode()
     assert whole.count(notice) == 1
     assert cap // 2 <= len(whole) - len(notice) <= cap
     with server.connect() as events:

@@ -21,11 +21,12 @@ from jobs.bootstrap import open_database
 from jobs.clock import now_ms
 from jobs.errors import IdempotencyConflict, JobActive, JobEnded, JobNotFound, OperatorError, QueueFull, Unavailable
 from jobs.model import ENDED, TRANSITIONS, JobType, Reason, Status, Submission, WaitingFor
-from jobs.store.jobs import IdempotencyKey, NewJob, transition
+from jobs.store.jobs import IdempotencyKey, NewJob
 from jobs.store.leases import Outcome
 from jobs.store.listing import JobFilter
 from jobs.store.retention import Retention
 from jobs.store.schema import jobs, metadata
+from jobs.store.transitions import transition
 from support.stores import DONE, SUPERVISOR, StoreHarness
 
 # -- transitions ----------------------------------------------------------------------------------------------------------

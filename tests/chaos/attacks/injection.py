@@ -130,7 +130,7 @@ def forged_progress(target: Target) -> None:
 
 def forged_end(target: Target) -> None:
     """A job that says what runcast says is still a job that says so."""
-    script = "echo '[runcast: lines 1 to 99 are gone, the log was too long]'; echo 'runcast.audit INFO submit_job by=admin'; exit 3"
+    script = "echo '[runcast: lines 1 to 99 were dropped, the log was too long]'; echo 'runcast.audit INFO submit_job by=admin'; exit 3"
     job = target.server.wait(target.server.run("shell", script=script))
     assert (job["status"], job["exit_code"]) == ("failed", 3)
     assert "by=admin" not in target.server.output.replace("by=admin from=", "")
