@@ -1,4 +1,4 @@
-"""Core errors as problems (RFC 9457): one table, and nothing decided anywhere else."""
+"""Errors as problems (RFC 9457). One table says which error a client sees as which problem; nothing else decides it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from handlers import errors as request_errors
 from jobs import errors
 from jobs.errors import RuncastError
 from jobs.model import Json
@@ -45,17 +46,17 @@ KINDS: Mapping[type[RuncastError], Kind] = {
     errors.TokenProtected: Kind("token-protected", "Token protected", 409),
     errors.QueueFull: Kind("queue-full", "Queue full", 429),
     errors.QuotaExceeded: Kind("quota-exceeded", "Quota exceeded", 429),
-    errors.RateLimited: Kind("rate-limited", "Rate limited", 429),
-    errors.InvalidRequest: Kind("invalid-request", "Invalid request", 400),
+    request_errors.RateLimited: Kind("rate-limited", "Rate limited", 429),
+    request_errors.InvalidRequest: Kind("invalid-request", "Invalid request", 400),
     errors.Unauthenticated: Kind("unauthenticated", "Unauthenticated", 401),
-    errors.Forbidden: Kind("forbidden", "Forbidden", 403),
-    errors.OriginRefused: Kind("origin-refused", "Origin refused", 403),
-    errors.AddressNotFound: Kind("not-found", "Not found", 404),
-    errors.MethodNotAllowed: Kind("method-not-allowed", "Method not allowed", 405),
-    errors.NotAcceptable: Kind("not-acceptable", "Not acceptable", 406),
-    errors.TooSlow: Kind("too-slow", "Request too slow", 408),
-    errors.TooLarge: Kind("too-large", "Request too large", 413),
-    errors.UnsupportedMediaType: Kind("unsupported-media-type", "Unsupported media type", 415),
+    request_errors.Forbidden: Kind("forbidden", "Forbidden", 403),
+    request_errors.OriginRefused: Kind("origin-refused", "Origin refused", 403),
+    request_errors.AddressNotFound: Kind("not-found", "Not found", 404),
+    request_errors.MethodNotAllowed: Kind("method-not-allowed", "Method not allowed", 405),
+    request_errors.NotAcceptable: Kind("not-acceptable", "Not acceptable", 406),
+    request_errors.TooSlow: Kind("too-slow", "Request too slow", 408),
+    request_errors.TooLarge: Kind("too-large", "Request too large", 413),
+    request_errors.UnsupportedMediaType: Kind("unsupported-media-type", "Unsupported media type", 415),
     errors.Unavailable: Kind("unavailable", "Service unavailable", 503),
 }
 
@@ -63,7 +64,7 @@ PROBLEM_TYPES = frozenset(PREFIX + kind.name for kind in (*KINDS.values(), INTER
 
 
 def kind_of(error: Exception) -> Kind:
-    """The table's entry for the error's class, or for the nearest class above it; anything else is an error of the server."""
+    """The table's entry for the error's class or its nearest parent class. Any other error is an error of the server."""
     for parent in type(error).__mro__:
         if parent in KINDS:
             return KINDS[parent]
@@ -71,17 +72,23 @@ def kind_of(error: Exception) -> Kind:
 
 
 def problem(error: Exception) -> dict[str, Json]:
-    """The error as a problem. What an unforeseen error says stays in the server's log."""
+    """The error as a problem. The text of an unexpected error goes to the server's log only."""
     kind = kind_of(error)
     if kind is INTERNAL:
-        logger.error("Unforeseen error.", exc_info=error)
-        return _problem(kind, "Something went wrong in the server; its log says what.")
+        logger.error("Unexpected error.", exc_info=error)
+        return _problem(kind, "Something went wrong in the server; its log has the details.")
     answer = _problem(kind, str(error)[:4000])
     if isinstance(error, RuncastError) and error.violations:
         answer["errors"] = [
-            {"in": one.location, "pointer": one.pointer[:1000], "detail": one.detail[:1000]} for one in error.violations[:100]
+            {"in": violation.location, "pointer": violation.pointer[:1000], "detail": violation.detail[:1000]}
+            for violation in error.violations[:100]
         ]
     return answer
+
+
+def job_problem(detail: str) -> dict[str, Json]:
+    """The problem of a failed job. `detail` is what the store keeps of it."""
+    return _problem(JOB_FAILED, detail)
 
 
 def _problem(kind: Kind, detail: str) -> dict[str, Json]:
@@ -89,13 +96,11 @@ def _problem(kind: Kind, detail: str) -> dict[str, Json]:
 
 
 def headers(error: Exception) -> dict[str, str]:
-    """The header fields that belong to the error."""
+    """The header fields that an answer with this error carries."""
     if isinstance(error, errors.Unauthenticated):
         return {"WWW-Authenticate": 'Bearer realm="runcast"'}
-    if isinstance(error, errors.TooMuch):
+    if isinstance(error, errors.TooMuch | errors.Unavailable):
         return {"Retry-After": str(error.retry_after)}
-    if isinstance(error, errors.Unavailable):
-        return {"Retry-After": str(error.retry_after)}
-    if isinstance(error, errors.MethodNotAllowed):
+    if isinstance(error, request_errors.MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}
     return {}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from handlers.problems import job_problem
 from jobs.clock import to_rfc3339
 from jobs.model import Caller, Job, JobEvent, Json, Status, WorkerInfo
 from jobs.recipes.expand import JobTypeInfo
@@ -50,7 +51,7 @@ def job_json(job: Job) -> dict[str, Json]:
         "params": job.params,
         "status": job.status,
         "reason": job.reason,
-        "error": job.error,
+        "error": None if job.error is None else job_problem(job.error),
         "waiting_for": job.waiting_for,
         "progress": {"percent": job.progress.percent, "message": job.progress.message},
         "result": job.result,

@@ -1,47 +1,37 @@
-"""Everything that runcast refuses or fails to do, as one tree.
+"""Everything that the core refuses or fails to do, as one tree.
 
 RuncastError
 ├─ NotFound
-│  ├─ JobNotFound          no such job (or deleted)
-│  ├─ ProjectNotFound      no such project in the workspace
-│  ├─ TemplateNotFound     no such template in the workspace
-│  ├─ AppNotFound          no such application in the project
-│  ├─ TaskNotFound         no such operator task on this server
-│  └─ TokenNotFound        no such token (or revoked)
+│  ├─ JobNotFound          there is no such job, or it was deleted
+│  ├─ ProjectNotFound      the workspace has no such project
+│  ├─ TemplateNotFound     the workspace has no such template
+│  ├─ AppNotFound          the project has no such application
+│  ├─ TaskNotFound         this server has no such task
+│  └─ TokenNotFound        there is no such token, or it was revoked
 ├─ Conflict
 │  ├─ JobEnded             the job has ended, so it cannot be cancelled
 │  ├─ JobActive            the job has not ended, so it cannot be retried
 │  ├─ IdempotencyConflict  the key was used with another body
-│  ├─ ProjectExists        a project of that name is already there
+│  ├─ ProjectExists        the workspace already has a project of that name
 │  ├─ TemplateNotCreatable the template is a part of others, not a project
 │  ├─ InputsRejected       a task's inputs do not match its declared schema
 │  ├─ OutsideWorkspace     a path leaves the workspace
-│  ├─ TokenExists          a token of that name is already there
-│  └─ TokenProtected       the data folder's own token cannot be revoked
+│  ├─ TokenExists          there already is a token of that name
+│  └─ TokenProtected       the server's own admin token cannot be revoked
 ├─ TooMuch
 │  ├─ QueueFull            too many jobs are pending
-│  ├─ QuotaExceeded        the token has used up what it may use
-│  └─ RateLimited          too many calls in too short a time
-├─ InvalidRequest          the request does not match the contract
-│  ├─ AddressNotFound      there is no such address
-│  ├─ MethodNotAllowed     the address does not know the method
-│  ├─ NotAcceptable        the answer is not to be had in that media type
-│  ├─ TooLarge             the body is too large
-│  ├─ TooSlow              the body did not come in time
-│  └─ UnsupportedMediaType the body is not JSON
-├─ Unauthenticated         no token, or one that is not known (any more)
-│  └─ TokenExpired         the token has come to its end
-├─ Forbidden               the token lacks the scope
-├─ OriginRefused           a page or host that is not allowed here
-├─ Unavailable             the store, or every worker, is gone
-│  ├─ StoreReplaced        the database is another one than at first
-│  └─ WorkspaceGone        the workspace was taken away while we serve it
+│  └─ QuotaExceeded        the token has used up its quota
+├─ Unauthenticated         the token is missing or unknown
+│  └─ TokenExpired         the token has expired
+├─ Unavailable             the store, the workspace or every worker is gone
+│  ├─ StoreReplaced        the database was replaced by another one
+│  └─ WorkspaceGone        the workspace was removed while the server runs
 ├─ StartFailed             the operating system refused to start the command
 ├─ LeaseLost               the job was taken from this supervisor
-├─ ContractError           (in handlers/contract/document.py) contract and code differ
 └─ OperatorError           bad settings, tasks file, workspace or data folder
 
-Which of these a client sees, and as what, is one table in `handlers/problems.py`.
+`handlers/errors.py` continues the tree with the errors of requests and of access. `handlers/problems.py` has one table that says which
+errors a client sees, and as what.
 """
 
 from __future__ import annotations
@@ -52,7 +42,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Violation:
-    """One faulty place in an input.
+    """One place where an input breaks its schema.
 
     `location` is `body`, `query`, `path` or `header`; `pointer` is a JSON pointer from there, as a URI fragment (`#/params/app`).
     """
@@ -63,7 +53,7 @@ class Violation:
 
 
 class RuncastError(Exception):
-    """The root: a sentence for a person, and the faulty places where the input has them."""
+    """The root: a sentence for a person, and the places where the input breaks its schema, if it does."""
 
     def __init__(self, message: str, *, violations: Sequence[Violation] = ()) -> None:
         super().__init__(message)
@@ -116,7 +106,7 @@ class TokenNotFound(NotFound):
 
 
 class Conflict(RuncastError):
-    """The request is well formed, but contradicts how things are."""
+    """The request is well formed, but conflicts with the present state."""
 
 
 class JobEnded(Conflict):
@@ -179,7 +169,7 @@ class TokenProtected(Conflict):
 
 
 class TooMuch(RuncastError):
-    """Not now; `retry_after` (seconds) is when to try again."""
+    """A limit is reached. `retry_after` says in how many seconds to try again."""
 
     def __init__(self, message: str, *, retry_after: int = 5) -> None:
         super().__init__(message)
@@ -194,73 +184,29 @@ class QueueFull(TooMuch):
 
 
 class QuotaExceeded(TooMuch):
-    """The token has used up what it may use: the message says of what."""
-
-
-class RateLimited(TooMuch):
-    """Too many calls in too short a time."""
-
-
-class InvalidRequest(RuncastError):
-    """The request does not match the contract; `violations` says where."""
-
-
-class AddressNotFound(InvalidRequest):
-    """There is no such address."""
-
-
-class MethodNotAllowed(InvalidRequest):
-    """The address does not know the method, but those that are `allowed`."""
-
-    def __init__(self, method: str, allowed: Sequence[str]) -> None:
-        super().__init__(f"This address does not know {method}, only {', '.join(allowed)}.")
-        self.allowed = tuple(allowed)
-
-
-class NotAcceptable(InvalidRequest):
-    """The answer is not to be had in a media type that the client accepts."""
-
-
-class TooLarge(InvalidRequest):
-    """The body is too large."""
-
-
-class TooSlow(InvalidRequest):
-    """The body did not come in time."""
-
-
-class UnsupportedMediaType(InvalidRequest):
-    """The body is not JSON."""
+    """The token has used up its quota; the message says which one."""
 
 
 class Unauthenticated(RuncastError):
-    """No token, or one that is not known."""
+    """The token is missing or unknown."""
 
 
 class TokenExpired(Unauthenticated):
-    """The token was good until its end came."""
-
-
-class Forbidden(RuncastError):
-    """The token lacks the scope that the call needs."""
-
-
-class OriginRefused(RuncastError):
-    """The request names a host, or comes from a page, that this server does not serve."""
+    """The token was valid, but has expired."""
 
 
 class Unavailable(RuncastError):
-    """What the call needs is gone for now: the store, the workspace, or every worker. `retry_after` is in seconds."""
+    """The store, the workspace or every worker is gone for now. `retry_after` is in seconds."""
 
     retry_after = 5
 
 
 class StoreReplaced(Unavailable):
-    """Where the store was there is another one, which knows nothing of what is done for the first."""
+    """The database was replaced by another one, which does not have the jobs of the first."""
 
 
 class WorkspaceGone(Unavailable):
-    """The workspace was there when we started. Where it was is no client's business."""
+    """The workspace was removed after the start. The message does not tell clients its path."""
 
     def __init__(self) -> None:
         super().__init__("The workspace of this server is gone, or cannot be read.")
@@ -271,8 +217,8 @@ class StartFailed(RuncastError):
 
 
 class LeaseLost(RuncastError):
-    """The job was taken from this supervisor; nothing that it writes counts any more."""
+    """The job was taken from this supervisor; the store refuses whatever it writes."""
 
 
 class OperatorError(RuncastError):
-    """Bad settings, tasks file, workspace or data folder: one clear line for the operator, and exit status 2."""
+    """Bad settings, tasks file, workspace or data folder. The message is one line for the operator; the exit status is 2."""

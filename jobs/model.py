@@ -132,7 +132,7 @@ class Job:
     params: Mapping[str, Json]
     status: Status
     reason: Reason | None
-    error: Mapping[str, Json] | None
+    error: str | None
     waiting_for: WaitingFor | None
     progress: Progress
     result: Mapping[str, Json] | None

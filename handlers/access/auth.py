@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from handlers.access.rates import Rate, neighbourhood
-from jobs.errors import Forbidden, OriginRefused, TokenExpired, Unauthenticated
+from handlers.errors import Forbidden, OriginRefused
+from jobs.errors import TokenExpired, Unauthenticated
 from jobs.model import Caller, Scope
 from jobs.settings import LOOPBACK, Settings
 from jobs.store.tokens import Tokens

@@ -10,7 +10,7 @@ from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from jobs.errors import RateLimited
+from handlers.errors import RateLimited
 from jobs.settings import OFF
 
 

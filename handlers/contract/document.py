@@ -19,17 +19,14 @@ import yaml
 from jsonschema_rs import Draft202012Validator, ReferencingError, Registry, ValidationError
 
 from handlers.contract.wording import Checker, ChoiceChecker, not_json
-from jobs.errors import RuncastError, Violation
+from handlers.errors import ContractError
+from jobs.errors import Violation
 from jobs.model import Json
 
 OPENAPI = "openapi/jobs.yaml"
 ASYNCAPI = "openapi/jobs.asyncapi.yaml"
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 _BASE = "contract:///"  # the documents refer to each other by file name, relative to this
-
-
-class ContractError(RuncastError):
-    """A contract cannot be read, or says something else than the code: one clear line, and the server does not start."""
 
 
 @dataclass(frozen=True)

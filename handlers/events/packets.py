@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
 
+from handlers.errors import TooLarge
 from handlers.web.wsgi import Refuse, Wsgi
-from jobs.errors import TooLarge
 
 MALFORMED = "4 "
 """An Engine.IO message that holds no Socket.IO packet."""

@@ -17,10 +17,10 @@ from gevent.queue import Empty, JoinableQueue
 from socketio.packet import CONNECT, CONNECT_ERROR, DISCONNECT, EVENT
 from socketio.packet import Packet as SocketPacket
 
+from handlers.errors import InvalidRequest
 from handlers.events.packets import checked
 from handlers.events.websocket_patches import WebSockets
 from handlers.problems import problem
-from jobs.errors import InvalidRequest
 from jobs.model import Json
 
 NAMESPACE = "/"

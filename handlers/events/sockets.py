@@ -11,12 +11,13 @@ from typing import Any
 
 from handlers.access.auth import Authenticator, require
 from handlers.contract.document import Contract
+from handlers.errors import InvalidRequest
 from handlers.events.caster import Caster
 from handlers.events.sessions import Sessions
 from handlers.events.subscriber import ClientDisconnected, Transport
 from handlers.problems import problem
 from handlers.representations import job_json
-from jobs.errors import InvalidRequest, RuncastError
+from jobs.errors import RuncastError
 from jobs.model import Caller, Json, Scope
 
 EVENTS_IN = frozenset({"connect", "disconnect", "subscribe", "unsubscribe"})

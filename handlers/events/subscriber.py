@@ -17,7 +17,7 @@ from gevent.event import Event
 from handlers.events.payloads import Encode, Packet, complete_payload
 from handlers.events.recent import RecentProgress, RecentStatuses
 from handlers.events.topic import IN_FLIGHT_BYTES, Topic
-from handlers.problems import problem
+from handlers.problems import job_problem, problem
 from jobs.errors import JobNotFound, Unavailable
 from jobs.model import Job, Json, Progress
 from jobs.store.jobs import Store
@@ -112,7 +112,7 @@ class Subscription:
             return
         yield from self._statuses(ended=True)
         if job.error is not None:
-            yield encode("error", {"job_id": job.id, "problem": job.error})
+            yield encode("error", {"job_id": job.id, "problem": job_problem(job.error)})
         yield encode("complete", complete_payload(job))
 
     def _statuses(self, *, ended: bool) -> Iterator[Packet]:

@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from handlers.errors import InvalidRequest
 from handlers.representations import Answer, job_json
 from jobs.clock import from_rfc3339
-from jobs.errors import InvalidRequest, Violation
+from jobs.errors import Violation
 from jobs.model import Caller, Job, Json
 from jobs.service import Service
 from jobs.store.listing import JobFilter

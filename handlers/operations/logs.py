@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from handlers.errors import NotAcceptable
 from handlers.representations import Answer, event_json, log_page_json
-from jobs.errors import NotAcceptable
 from jobs.model import Stream
 from jobs.service import Service
 
@@ -23,7 +23,7 @@ def get_job_log(
 ) -> Answer:
     """`accept` is the best of the two media types for the client; None when it takes neither."""
     if accept is None:
-        raise NotAcceptable(f"The log is to be had as {JSON} or {TEXT}.")
+        raise NotAcceptable(f"Available media types: {JSON}, {TEXT}.")
     only = None if stream is None else Stream(stream)
     if accept == TEXT:
         raw = service.raw_log(job_id, after_seq=after_seq, tail=tail, stream=only, follow=follow)

@@ -6,7 +6,8 @@ import importlib
 import inspect
 
 from handlers import OPERATIONS
-from handlers.contract.document import Contract, ContractError
+from handlers.contract.document import Contract
+from handlers.errors import ContractError
 from handlers.events.sockets import EVENTS_IN, EVENTS_OUT
 from handlers.problems import PROBLEM_TYPES
 from jobs.model import JobType, Reason, Scope, Status, Stream, WaitingFor

@@ -24,6 +24,7 @@ import handlers
 from handlers.access.audit import Audit
 from handlers.access.auth import ANY, MISSING, Authenticator, HostCheck
 from handlers.contract.document import Contract
+from handlers.errors import AddressNotFound, InvalidRequest, MethodNotAllowed
 from handlers.problems import PREFIX, headers, kind_of, problem
 from handlers.representations import Address, Answer, to_json
 from handlers.web import swagger
@@ -33,8 +34,7 @@ from handlers.web.request import address, admit, operation_id
 from handlers.web.static_files import add_pages, serve_file
 from handlers.web.validation import answer_violations, body_validator, parameter_validator, too_large, unknown_in_query
 from handlers.web.wsgi import has_left
-from jobs import errors
-from jobs.errors import InvalidRequest, RuncastError
+from jobs.errors import RuncastError, Unauthenticated
 from jobs.model import Caller, Scope
 from jobs.service import Service
 from jobs.store.tokens import Tokens
@@ -139,7 +139,7 @@ def while_good(parts: Iterator[bytes], tokens: Tokens, caller: Caller, line: Any
             return
         try:
             tokens.check(caller)
-        except errors.Unauthenticated as error:
+        except Unauthenticated as error:
             yield f"[runcast: {error}]\n".encode()
             return
         yield part
@@ -214,13 +214,13 @@ def to_core_error(error: Exception) -> Exception:
     if not isinstance(error, (HTTPException, ProblemException)) or not isinstance(status, int):
         return error
     if status == 404 and "job_id" not in (flask.request.view_args or ()):
-        return errors.AddressNotFound(f"There is nothing at {flask.request.path[:200]}.")
+        return AddressNotFound(f"There is nothing at {flask.request.path[:200]}.")
     if status == 405:
-        return errors.MethodNotAllowed(flask.request.method, sorted(getattr(error, "valid_methods", None) or ()))
+        return MethodNotAllowed(flask.request.method, sorted(getattr(error, "valid_methods", None) or ()))
     if status == 413:
         return too_large()
     if status == 401:
-        return errors.Unauthenticated(MISSING)
+        return Unauthenticated(MISSING)
     detail = getattr(error, "description", None) or getattr(error, "detail", None) or str(error)
     return InvalidRequest(str(detail)) if status < 500 else error
 

@@ -11,8 +11,8 @@ from typing import Any
 import gevent
 from gunicorn.http.errors import NoMoreData, ParseException
 
+from handlers.errors import InvalidRequest, TooSlow
 from handlers.web.wsgi import Refuse, Wsgi
-from jobs.errors import InvalidRequest, TooSlow
 
 BODY_BYTES = 1 << 20
 """No body may be larger, nor what a client sends as one event."""

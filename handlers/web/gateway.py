@@ -7,10 +7,11 @@ from http import HTTPStatus
 from typing import Any
 
 from handlers.access.auth import HostCheck
+from handlers.errors import InvalidRequest
 from handlers.problems import INTERNAL, PREFIX, kind_of, problem
 from handlers.representations import to_json
 from handlers.web.wsgi import Wsgi
-from jobs.errors import InvalidRequest, RuncastError
+from jobs.errors import RuncastError
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"

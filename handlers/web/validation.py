@@ -11,10 +11,10 @@ from connexion.decorators.validation import ParameterValidator, TypeValidationEr
 from werkzeug.exceptions import HTTPException
 
 from handlers.contract.document import Contract
+from handlers.errors import InvalidRequest, TooLarge, UnsupportedMediaType
 from handlers.web.body_timeout import BODY_BYTES
 from handlers.web.request import operation_id
-from jobs import errors
-from jobs.errors import InvalidRequest, Violation
+from jobs.errors import Violation
 
 
 def body_validator(contract: Contract) -> Callable[..., Callable[..., Any]]:
@@ -37,7 +37,7 @@ def check_body(contract: Contract, request: Any) -> None:
     operation = contract.operations[operation_id()]
     # First, because a form is read as one, and looks like no body then.
     if not flask.request.is_json and _has_body():
-        raise errors.UnsupportedMediaType("Send the body as application/json.")
+        raise UnsupportedMediaType("Send the body as application/json.")
     if not request.body:
         if operation.body_required:
             raise InvalidRequest("The request has no body.", violations=[Violation("body", "#", "is missing")])
@@ -56,8 +56,8 @@ def _has_body() -> bool:
     return bool(flask.request.content_length) or "Transfer-Encoding" in flask.request.headers
 
 
-def too_large() -> errors.TooLarge:
-    return errors.TooLarge(f"The body is larger than {BODY_BYTES} bytes.")
+def too_large() -> TooLarge:
+    return TooLarge(f"The body is larger than {BODY_BYTES} bytes.")
 
 
 def parameter_validator(contract: Contract) -> type:

@@ -32,7 +32,7 @@ from jobs.recipes.expand import Recipe, Recipes, job_environment
 from jobs.settings import Settings
 from jobs.store.database import OwnedDatabase
 from jobs.store.jobs import NewJob, Store
-from jobs.store.leases import CancelRequest, Lease, Leases, Outcome, TakenJob, failure
+from jobs.store.leases import CancelRequest, Lease, Leases, Outcome, TakenJob
 from jobs.store.log_writer import LogBlock, LogWriter
 
 CANCEL_POLL_INTERVAL_SECONDS = 0.05
@@ -118,7 +118,7 @@ def _run(
         argv = _argv(recipe, lease, renewal, resources)
         process = Process.start(Command(argv, recipe.cwd, environment, recipe.pty, root=recipes.workspace.root))
     except (RuncastError, OSError) as error:
-        return Outcome(Status.FAILED, "the command could not be started", Reason.START_ERROR, error=failure(str(error)))
+        return Outcome(Status.FAILED, "the command could not be started", Reason.START_ERROR, error=str(error))
     reached("start.spawned")
     log.note(process_group=process.pid)
     command = RunningCommand(lease, leases=leases, renewal=renewal, recipe=recipe, process=process, log=log)
@@ -305,15 +305,15 @@ class RunningCommand:
         assert ended is not None
         facts: Mapping[str, Any] = {"exit_code": ended.code, "signal": ended.signal}
         if self._termination is not None:
-            error = failure(f"The job {self._termination.cause}.") if self._termination.status is Status.FAILED else None
+            error = f"The job {self._termination.cause}." if self._termination.status is Status.FAILED else None
             return Outcome(self._termination.status, self._termination.cause, self._termination.reason, error=error, **facts)
         if ended.code == 0:
             return Outcome(Status.COMPLETED, "exited with code 0", **facts)
         if ended.code is not None:
             cause = f"exited with code {ended.code}"
-            return Outcome(Status.FAILED, cause, Reason.EXIT_CODE, error=failure(f"The command {cause}."), **facts)
+            return Outcome(Status.FAILED, cause, Reason.EXIT_CODE, error=f"The command {cause}.", **facts)
         cause = f"was ended by {ended.signal}"
-        return Outcome(Status.FAILED, cause, Reason.SIGNAL, error=failure(f"The command {cause}."), **facts)
+        return Outcome(Status.FAILED, cause, Reason.SIGNAL, error=f"The command {cause}.", **facts)
 
 
 def _wake_on_child(selector: selectors.BaseSelector) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from jobs.store.transitions import not_before, transition
 
 FORGOTTEN_MS = 24 * 3600 * 1000
 DETAIL_CHARACTERS = 4000
+"""The longest detail that the contract allows in a problem."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ class CancelRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended."""
+    """How a job ended. `error` is a sentence that says why it failed; it may quote what a client sent, of any length."""
 
     status: Status
     cause: str
     reason: Reason | None = None
-    error: Mapping[str, Json] | None = None
+    error: str | None = None
     exit_code: int | None = None
     signal: str | None = None
 
@@ -212,7 +213,8 @@ def end_job(connection: Connection, job_id: str, word: str, outcome: Outcome, *,
         cause=outcome.cause,
         reason=outcome.reason,
         held_by=word,
-        error=outcome.error,
+        # An object, because earlier versions kept a whole problem here; its detail is read in the same way.
+        error=None if outcome.error is None else {"detail": outcome.error[:DETAIL_CHARACTERS]},
         exit_code=outcome.exit_code,
         signal=outcome.signal,
         ended_at=not_before(jobs.c.started_at, now_ms() if at is None else at),
@@ -275,13 +277,8 @@ def _lose(connection: Connection, held: HeldLease, scheduler: Scheduler) -> Stat
         return Status.PENDING if back else None
     else:
         detail = "The process that supervised the job was lost; what was left of the job was ended."
-        outcome = Outcome(Status.FAILED, "its supervisor was lost", Reason.WORKER_LOST, error=failure(detail))
+        outcome = Outcome(Status.FAILED, "its supervisor was lost", Reason.WORKER_LOST, error=detail)
     return outcome.status if end_job(connection, held.job_id, held.lease, outcome, scheduler=scheduler) else None
-
-
-def failure(detail: str) -> dict[str, Json]:
-    """The problem in a failed job's `error`. `detail` is cut where the contract ends it: it may quote what a client sent."""
-    return {"type": "urn:runcast:problem:job-failed", "title": "Job failed", "status": 500, "detail": detail[:DETAIL_CHARACTERS]}
 
 
 def _to_held(row: Row[Any]) -> HeldLease:

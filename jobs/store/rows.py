@@ -19,7 +19,7 @@ def to_job(row: Row[Any], waiting_for: WaitingFor | None) -> Job:
         params=row.submission["params"],
         status=Status(row.status),
         reason=row.reason and Reason(row.reason),
-        error=row.error,
+        error=row.error and row.error["detail"],
         waiting_for=waiting_for,
         progress=Progress(row.progress_percent, row.progress_message),
         result=row.result,

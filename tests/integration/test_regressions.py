@@ -19,12 +19,13 @@ from websocket import ABNF
 
 from handlers.access.auth import HostCheck
 from handlers.contract.document import Contract
+from handlers.errors import OriginRefused
 from handlers.events.caster import Caster
 from handlers.events.payloads import log_payload
 from handlers.server.gevent_store import GeventChanges
 from jobs.bootstrap import make_engine, open_database
 from jobs.clock import SteadyClock, now_ms
-from jobs.errors import OperatorError, OriginRefused, Unauthenticated, Unavailable
+from jobs.errors import OperatorError, Unauthenticated, Unavailable
 from jobs.execution.job_log import JobLog
 from jobs.model import Job, JobType, Json, LogChunk, Progress, Scope, Status, Stream, Submission
 from jobs.recipes.expand import Recipe, Recipes

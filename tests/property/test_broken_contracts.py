@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
-from handlers.contract.document import Contract, ContractError
+from handlers.contract.document import Contract
+from handlers.errors import ContractError
 from handlers.server.agreement import check_agreement
 
 DOCUMENTS = {"openapi": Contract.load().openapi, "asyncapi": Contract.load().asyncapi}

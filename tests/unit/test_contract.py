@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from handlers.contract.document import Contract, ContractError, json_schema
+from handlers.contract.document import Contract, json_schema
+from handlers.errors import ContractError
 from jobs.errors import Violation
 from jobs.model import JobType, Reason, Scope, Status, Stream, WaitingFor
 

@@ -6,7 +6,8 @@ import pytest
 
 from handlers.access.auth import Authenticator
 from handlers.access.rates import Rate, neighbourhood
-from jobs.errors import RateLimited, TokenExpired, Unauthenticated
+from handlers.errors import RateLimited
+from jobs.errors import TokenExpired, Unauthenticated
 from jobs.model import Caller, Scope
 from jobs.store.tokens import Tokens
 

@@ -53,7 +53,8 @@ def test_a_lost_job_without_attempts_left_has_failed(harness: StoreHarness) -> N
     (held,) = harness.leases.held()
     assert harness.leases.lose(held) is Status.FAILED
     job = harness.store.get(lease.job_id)
-    assert (job.reason, job.error and job.error["type"]) == (Reason.WORKER_LOST, "urn:runcast:problem:job-failed")
+    assert job.reason is Reason.WORKER_LOST
+    assert job.error == "The process that supervised the job was lost; what was left of the job was ended."
 
 
 def test_an_unstarted_job_survives_a_stop_but_not_a_cancel(harness: StoreHarness) -> None:
