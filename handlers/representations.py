@@ -1,4 +1,4 @@
-"""The domain as clients see it: what the schemas of `openapi/jobs.yaml` call a job, a page, a worker. Pure; no I/O."""
+"""The domain as JSON for clients, by the schemas of `openapi/jobs.yaml`. Pure; no I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobs.store.tokens import Token
 
 @dataclass(frozen=True)
 class Answer:
-    """What a handler answers. `body` is JSON, or text or chunks of bytes where `media_type` says that it is something else."""
+    """The answer of an operation. `body` is JSON, unless `media_type` says that it is text or chunks of bytes."""
 
     body: Json | str | Iterator[bytes] = None
     status: int = 200
@@ -28,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Address:
-    """How the client reached us: `host` with port, and the path prefix that a proxy took away."""
+    """How the client addressed the server: `host` with port, and the path prefix that a proxy removed."""
 
     host: str
     secure: bool
@@ -36,7 +36,7 @@ class Address:
 
 
 def to_json(value: Json) -> str:
-    """As a line of its own, for those who call from a terminal."""
+    """JSON with a line end, for people who call from a terminal."""
     return json.dumps(value) + "\n"
 
 

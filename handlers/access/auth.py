@@ -1,11 +1,11 @@
-"""Who may come in, and how often: tokens and their scopes, host names, and the pages that a request may come from."""
+"""Who may call: tokens and their scopes, host names, and the origins that a request may come from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from handlers.access.rates import Rate, neighbourhood
+from handlers.access.rates import Rate, network_of
 from handlers.errors import Forbidden, OriginRefused
 from jobs.errors import TokenExpired, Unauthenticated
 from jobs.model import Caller, Scope
@@ -14,9 +14,8 @@ from jobs.store.tokens import Tokens
 
 MISSING = 'Send a token as "Authorization: Bearer TOKEN".'
 
-
 ANY = "any"
-"""In a contract's place for a scope: whatever a token may do, it is enough."""
+"""Stands in the contract in place of a scope where every token is enough, whatever its scopes."""
 
 
 def require(caller: Caller, scope: Scope) -> None:
@@ -26,10 +25,10 @@ def require(caller: Caller, scope: Scope) -> None:
 
 
 class Authenticator:
-    """Lets in whoever has a token, as often as a token may call, and keeps those out who try one after another.
+    """Authenticates callers by token, limits their calls, and slows down addresses that try one token after another.
 
-    An address that sent too many wrong tokens is let in with one only that was good shortly before: behind a proxy, where all have one
-    address, those who guess lock nobody out who is in.
+    Addresses that send too many wrong tokens are rejected before lookup, unless the token was valid shortly before: behind a proxy all
+    clients share one address, and one that guesses tokens must not lock out the others.
     """
 
     def __init__(self, tokens: Tokens, *, calls: Rate, failures: Rate) -> None:
@@ -37,33 +36,32 @@ class Authenticator:
         self._calls = calls
         self._failures = failures
 
-    def open(self, token: str | None, *, address: str) -> Caller:
-        """Who calls. Raises Unauthenticated, and RateLimited for an address that guesses."""
+    def authenticate(self, token: str | None, *, address: str) -> Caller:
+        """The caller. Raises Unauthenticated, and RateLimited for an address that sent too many wrong tokens."""
         if not token:
             raise Unauthenticated(MISSING)
-        return self._authenticate(token, neighbourhood(address))
-
-    def count(self, caller: Caller) -> None:
-        """One more call, or message. Raises RateLimited."""
-        if not self._calls.take(caller.token_id):
-            raise self._calls.refusal(caller.token_id, f"The token made more calls than {self._calls.text}.")
-
-    def _authenticate(self, token: str, place: str) -> Caller:
-        if self._failures.spent(place) and not self.tokens.was_good(token):
-            raise self._failures.refusal(place, f"From this address came more wrong tokens than {self._failures.text}.")
+        network = network_of(address)
+        if self._failures.spent(network) and not self.tokens.was_good(token):
+            raise self._failures.refusal(network, f"This address sent more wrong tokens than {self._failures.text}.")
         try:
             return self.tokens.authenticate(token)
         except TokenExpired:
-            raise  # no guess
+            raise  # it is not a guess
         except Unauthenticated:
-            self._failures.take(place)
+            self._failures.take(network)
             raise
+
+    def count_call(self, caller: Caller) -> None:
+        """Counts one call, or one message over Socket.IO. Raises RateLimited."""
+        if not self._calls.take(caller.token_id):
+            raise self._calls.refusal(caller.token_id, f"The token made more calls than {self._calls.text}.")
 
 
 class HostCheck:
-    """Lets in what is addressed to a host that we are, and comes from no page or from one that may call us.
+    """Accepts requests for a host name of this server, from its own pages, from allowed origins, or without an origin.
 
-    The first keeps foreign pages from reaching us through a name of their own (DNS rebinding), the second those that call us by ours.
+    The check of the host keeps out foreign pages that reach the server through a name of their own (DNS rebinding). The check of the
+    origin keeps out those that call it by its own name.
     """
 
     def __init__(self, *, hosts: Iterable[str], origins: Iterable[str]) -> None:
@@ -78,19 +76,18 @@ class HostCheck:
         """Raises OriginRefused."""
         name = _host_name(host)
         if name not in self._hosts:
-            raise OriginRefused(f"This server does not answer for the host {name!r}; see --allow-host.")
-        if origin is not None and not self.allows(host=host, origin=origin):
-            raise OriginRefused(f"Pages from {origin[:200]!r} may not call this server; see --allow-origin.")
+            raise OriginRefused(f"This server does not accept requests for the host {name!r}; see --allow-host.")
+        if origin is not None and not (_is_own_origin(origin, host) or self.is_allowed_origin(origin)):
+            raise OriginRefused(f"This server does not accept requests from the origin {origin[:200]!r}; see --allow-origin.")
 
-    def allows(self, *, host: str | None, origin: str) -> bool:
-        """Whether a page from `origin` may call us: one of our own, or one that the operator named."""
-        scheme, _, name = origin.lower().partition("://")
-        own = scheme in ("http", "https") and name == (host or "").lower()
-        return own or self.is_foreign(origin)
-
-    def is_foreign(self, origin: str) -> bool:
-        """Whether the operator named `origin` as one that may call us."""
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Whether the operator allowed this origin."""
         return origin.lower() in self._origins
+
+
+def _is_own_origin(origin: str, host: str | None) -> bool:
+    scheme, _, name = origin.lower().partition("://")
+    return scheme in ("http", "https") and name == (host or "").lower()
 
 
 def _host_name(host: str | None) -> str:

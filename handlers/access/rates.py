@@ -1,4 +1,4 @@
-"""How often somebody may do something: counted here, in this process, over a window that slides. Who it is and what it is, others know."""
+"""Rate limits, counted in this process over a sliding window. What is counted, and for which key, is up to the caller."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from jobs.settings import OFF
 
 
 class Rate:
-    """So many a second, minute, hour or day (`100/minute`) for each who; `off` for no limit."""
+    """A limit for each key, such as `100/minute`, by second, minute, hour or day; `off` for no limit."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._item: RateLimitItem | None = None if text == OFF else parse(text)
         self._counts = SlidingWindowCounterRateLimiter(MemoryStorage())
 
-    def take(self, who: str) -> bool:
-        """Count one more, if there may be one more."""
-        return self._item is None or self._counts.hit(self._item, who)
+    def take(self, key: str) -> bool:
+        """Count one more. False, and nothing is counted, when the limit is reached."""
+        return self._item is None or self._counts.hit(self._item, key)
 
-    def spent(self, who: str) -> bool:
-        """Whether there may be no more; counts nothing."""
-        return self._item is not None and not self._counts.test(self._item, who)
+    def spent(self, key: str) -> bool:
+        """Whether the limit is reached; counts nothing."""
+        return self._item is not None and not self._counts.test(self._item, key)
 
-    def refusal(self, who: str, message: str) -> RateLimited:
-        """The error that says so, and when there may be one more."""
-        wait = 1.0 if self._item is None else self._counts.get_window_stats(self._item, who).reset_time - time.time()
+    def refusal(self, key: str, message: str) -> RateLimited:
+        """The error with the time after which the key may try again."""
+        wait = 1.0 if self._item is None else self._counts.get_window_stats(self._item, key).reset_time - time.time()
         return RateLimited(message, retry_after=max(1, math.ceil(wait)))
 
 
-def neighbourhood(address: str) -> str:
-    """The address, of IPv6 its /64: who has one of those, has all of them."""
+def network_of(address: str) -> str:
+    """The key by which an address is counted: itself, or the /64 network of an IPv6 address, since one client often has a whole /64."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,1 +1,1 @@
-"""The two contracts: read, compiled, and asked whether a value matches. Knows no web framework and no job."""
+"""The two contracts: read once, compiled once, and asked whether a value matches them. Knows no web framework and no job."""

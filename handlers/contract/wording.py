@@ -1,6 +1,6 @@
-"""Say where a value breaks its schema, and how, in words for the person who wrote the value.
+"""Says where and how a value breaks its schema, in words for the person who wrote the value.
 
-Knows JSON Schema and nothing of the contract. Never repeats more than a few words of the value: it may be large, or secret.
+Knows JSON Schema and nothing of the contract. Never repeats more than a few words of the value, because it may be large or secret.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from jsonschema_rs import ValidationError, Validator
 
 from jobs.model import Json
 
-MOST = 100  # as many as a problem carries
-LONGEST = 1000  # characters of a pointer or a detail, as in the contract
-_FRAGMENT_SAFE = "~!$&'()*+,;=:@?/"  # what a URI fragment carries as it is (RFC 3986)
+MAX_VIOLATIONS = 100  # in a problem, as in the contract
+MAX_CHARACTERS = 1000  # of a pointer or a detail, as in the contract
+_FRAGMENT_SAFE = "~!$&'()*+,;=:@?/"  # characters that a URI fragment carries unescaped (RFC 3986)
 _TYPES = {
     "string": "a string",
     "integer": "an integer",
@@ -28,59 +28,59 @@ _TYPES = {
 }
 
 
-class Place(NamedTuple):
-    """One faulty place: a JSON pointer as a URI fragment, and what is wrong there."""
+class SchemaViolation(NamedTuple):
+    """One place where a value breaks its schema: a JSON pointer as a URI fragment, and what is wrong there."""
 
     pointer: str
     detail: str
 
 
 class Checker:
-    """Checks values against one compiled schema: a microsecond when all is well, words when not."""
+    """Checks values against one compiled schema. A valid value costs a microsecond; words are made for an invalid one only."""
 
     def __init__(self, validator: Validator) -> None:
         self._validator = validator
 
-    def __call__(self, value: Json) -> list[Place]:
+    def __call__(self, value: Json) -> list[SchemaViolation]:
         try:
             if self._validator.is_valid(value):
                 return []
             errors = list(self._validator.iter_errors(value))
         except UnicodeEncodeError:
-            return [Place("#", "holds half of a surrogate pair, which is no text")]
+            return [SchemaViolation("#", "contains an unpaired surrogate")]
         except ValueError:  # the validator's own limit
-            return [Place("#", "is nested too deeply")]
-        return [place for error in errors for place in _places(error)][:MOST]
+            return [SchemaViolation("#", "is nested too deeply")]
+        return [violation for error in errors for violation in _violations(error)][:MAX_VIOLATIONS]
 
 
 class ChoiceChecker:
-    """Checks values against the one of several schemas that a field of theirs names, so that the violations are those of what was meant."""
+    """Checks values against one of several schemas. A field of the value names it, so that the violations are those of the intended one."""
 
     def __init__(self, field: str, choices: Mapping[str, Checker]) -> None:
         self._field = field
         self._choices = choices
         self._known = _either(choices)
 
-    def __call__(self, value: Json) -> list[Place]:
+    def __call__(self, value: Json) -> list[SchemaViolation]:
         if not isinstance(value, dict):
-            return [Place("#", f"must be {_TYPES['object']}")]
+            return [SchemaViolation("#", f"must be {_TYPES['object']}")]
         if self._field not in value:
-            return [Place(_pointer([self._field]), f"is missing; it is {self._known}")]
+            return [SchemaViolation(_pointer([self._field]), f"is missing; it must be {self._known}")]
         chosen = value[self._field]
         checker = self._choices.get(chosen) if isinstance(chosen, str) else None
         if checker is None:
-            return [Place(_pointer([self._field]), f"{_shown(chosen)} is not {self._known}")]
+            return [SchemaViolation(_pointer([self._field]), f"{_shown(chosen)} is not {self._known}")]
         return checker(value)
 
 
 def not_json(value: Json) -> str | None:
-    """Why a parsed value is not what JSON can carry (NaN, half a surrogate pair, nested beyond reason), which parsers let through."""
+    """Why JSON cannot carry a parsed value: NaN, an unpaired surrogate or deep nesting. Parsers accept all of these. None if it can."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
-        return "holds half of a surrogate pair, which is no text"
+        return "contains an unpaired surrogate"
     except ValueError:
-        return "holds a number that JSON does not have"
+        return "contains a number that JSON does not allow"
     except RecursionError:
         return "is nested too deeply"
     return None
@@ -89,47 +89,47 @@ def not_json(value: Json) -> str | None:
 def _pointer(path: Sequence[str | int]) -> str:
     steps = (str(step).replace("~", "~0").replace("/", "~1") for step in path)
     pointer = "#" + "".join("/" + quote(step, safe=_FRAGMENT_SAFE, errors="replace") for step in steps)
-    return pointer if len(pointer) <= LONGEST else _pointer(path[:-1])
+    return pointer if len(pointer) <= MAX_CHARACTERS else _pointer(path[:-1])
 
 
 def _shown(value: Json) -> str:
-    """The value as a person wrote it, cut to a few words."""
+    """The value as JSON, cut to a few words."""
     if isinstance(value, dict | list):
         return _TYPES["object" if isinstance(value, dict) else "array"]
     text = json.dumps(value[:41] if isinstance(value, str) else value, ensure_ascii=False)
     return text if len(text) <= 42 else text[:40] + "…" + text[0]
 
 
-def _places(error: ValidationError) -> Iterator[Place]:
+def _violations(error: ValidationError) -> Iterator[SchemaViolation]:
     path = error.instance_path
     kind = error.kind
     match kind.name:
         case "required":
-            yield Place(_pointer([*path, kind.as_dict()["property"]]), "is missing")
+            yield SchemaViolation(_pointer([*path, kind.as_dict()["property"]]), "is missing")
         case "additionalProperties":
             for name in kind.as_dict()["unexpected"]:
-                yield Place(_pointer([*path, name]), "is not known here")
+                yield SchemaViolation(_pointer([*path, name]), "is unknown")
         case "oneOf" | "anyOf":
             yield from _closest(error, kind.as_dict()["context"])
         case _:
-            yield Place(_pointer(path), _detail(error)[:LONGEST])
+            yield SchemaViolation(_pointer(path), _detail(error)[:MAX_CHARACTERS])
 
 
-def _closest(error: ValidationError, branches: Sequence[Sequence[ValidationError]]) -> Iterator[Place]:
-    """The violations of the branch that the value comes closest to; when it comes close to none, what they ask for."""
+def _closest(error: ValidationError, branches: Sequence[Sequence[ValidationError]]) -> Iterator[SchemaViolation]:
+    """The violations of the branch that the value comes closest to; where it only lacks a field of each, one violation that names them."""
     depth = len(error.instance_path)
     missing = [[e.kind.as_dict()["property"] for e in branch if e.kind.name == "required"] for branch in branches]
     if branches and all(len(branch) == len(names) == 1 for branch, names in zip(branches, missing, strict=True)):
-        yield Place(_pointer(error.instance_path), f"needs {_either(names[0] for names in missing)}")
+        yield SchemaViolation(_pointer(error.instance_path), f"needs {_either(names[0] for names in missing)}")
     elif branches:
-        for nested in min(branches, key=lambda branch: _misfit(branch, depth=depth)):
-            yield from _places(nested)
+        for nested in min(branches, key=lambda branch: _distance(branch, depth=depth)):
+            yield from _violations(nested)
     else:
-        yield Place(_pointer(error.instance_path), "matches more than one of the forms that it may have")
+        yield SchemaViolation(_pointer(error.instance_path), "matches more than one of the allowed forms")
 
 
-def _misfit(branch: Sequence[ValidationError], *, depth: int) -> tuple[int, int, int]:
-    """How unlike the form is: another type altogether, then fields that are missing or unknown, then the violations in all."""
+def _distance(branch: Sequence[ValidationError], *, depth: int) -> tuple[int, int, int]:
+    """How far the value is from the branch: first a wrong type, then missing or unknown fields, then all violations."""
     here = [error.kind for error in branch if len(error.instance_path) == depth]
     other_type = sum(kind.name == "type" for kind in here)
     fields = sum(len(kind.as_dict()["unexpected"]) if kind.name == "additionalProperties" else kind.name == "required" for kind in here)
@@ -162,5 +162,5 @@ _DETAILS: Mapping[str, Callable[[Mapping[str, Json], Json], str]] = {
     "minItems": lambda kind, _: f"has fewer than {_count(kind['limit'], 'item')}",
     "maxItems": lambda kind, _: f"has more than {_count(kind['limit'], 'item')}",
     "maxProperties": lambda kind, _: f"has more than {_count(kind['limit'], 'field')}",
-    "uniqueItems": lambda _, __: "has the same item twice",
+    "uniqueItems": lambda _, __: "has duplicate items",
 }

@@ -31,7 +31,7 @@ from handlers.events.sockets import Refused, Sockets, payload_of
 from handlers.events.subscriber import ClientDisconnected
 from handlers.problems import PREFIX
 from handlers.web.body_timeout import BODY_BYTES
-from handlers.web.request import address
+from handlers.web.request import client_address
 from jobs.model import Json
 
 socket_logger = logging.getLogger("runcast.socketio")
@@ -155,9 +155,9 @@ def add_handlers(socketio: SocketIO, sockets: Sockets, audit: Audit) -> None:
 
     def connect(auth: Json = None) -> None:
         try:
-            caller = sockets.connect(auth, address=address())
+            caller = sockets.connect(auth, address=client_address())
         except Refused as refused:
-            audit.refused("connect", address=address(), outcome=str(refused.problem["type"]).removeprefix(PREFIX))
+            audit.refused("connect", address=client_address(), outcome=str(refused.problem["type"]).removeprefix(PREFIX))
             raise ConnectionRefusedError(str(refused), refused.problem) from None
         sid = flask.request.sid  # type: ignore[attr-defined]
         sockets.connected(sid, caller, SocketTransport(socketio.server, sid))

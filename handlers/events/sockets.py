@@ -46,8 +46,8 @@ class Sockets:
         try:
             if auth is not None and (violations := self._contract.message_violations("connect", auth)):
                 raise InvalidRequest("The data of connect does not match the contract.", violations=violations)
-            caller = self._authenticator.open(auth and auth.get("token"), address=address)
-            self._authenticator.count(caller)
+            caller = self._authenticator.authenticate(auth and auth.get("token"), address=address)
+            self._authenticator.count_call(caller)
             require(caller, Scope.READ)
             return caller
         except RuncastError as error:
@@ -118,7 +118,7 @@ class Sockets:
     def _count(self, sid: str) -> None:
         """Count one more message. Raises Unauthenticated, RateLimited and ClientDisconnected."""
         self._caster.subscriber(sid).limit_answers()
-        self._authenticator.count(self._sessions.caller(sid))
+        self._authenticator.count_call(self._sessions.caller(sid))
 
     def _disconnect(self, sid: str, error: RuncastError) -> None:
         self._caster.subscriber(sid).disconnect(problem(error))

@@ -1,4 +1,4 @@
-"""What this server can run: job types, tasks and templates."""
+"""Operations that list what this server can run: job types, tasks and templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contracts, as documents for machines and as pages for people."""
+"""Operations that return the contracts, as documents for machines and as pages for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobs.service import Service
 
 
 def get_docs(service: Service) -> Answer:
-    """Swagger UI; its bar is of the built pages where they are there."""
+    """Swagger UI, below the navigation bar of the built pages where they exist."""
     return _built("calls") or Answer(swagger.swagger_page(), media_type="text/html")
 
 
@@ -22,7 +22,7 @@ def _built(name: str) -> Answer | None:
     page = built_pages.page(name)
     if page is None:
         return None
-    # It names the files of its own build.
+    # No cache, because the page refers to the assets of its own build.
     return Answer(page.read_text(encoding="utf-8"), media_type="text/html", headers={"Cache-Control": "no-cache"})
 
 

@@ -1,4 +1,4 @@
-"""Submitting, showing, listing and ending jobs."""
+"""Operations that submit, show, list and end jobs."""
 
 from __future__ import annotations
 
@@ -71,5 +71,5 @@ def _moment(name: str, text: str | None) -> int | None:
     try:
         return None if text is None else from_rfc3339(text)
     except ValueError:
-        violation = Violation("query", name, "not a time of this calendar")
-        raise InvalidRequest(f"{name} is not a time of this calendar.", violations=[violation]) from None
+        violation = Violation("query", name, "is not a valid date and time")
+        raise InvalidRequest(f"{name} is not a valid date and time.", violations=[violation]) from None

@@ -1,4 +1,4 @@
-"""What a job printed, and what happened to it."""
+"""Operations that read the log and the history of a job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def get_job_log(
     tail: int | None = None,
     stream: str | None = None,
 ) -> Answer:
-    """`accept` is the best of the two media types for the client; None when it takes neither."""
+    """`accept` is the media type that the client prefers; None when it accepts neither. Raises NotAcceptable."""
     if accept is None:
         raise NotAcceptable(f"Available media types: {JSON}, {TEXT}.")
     only = None if stream is None else Stream(stream)

@@ -1,4 +1,4 @@
-"""How the service is, and who is asking."""
+"""Operations about the service itself and its caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call: making, listing and revoking tokens."""
+"""Operations that create, list and revoke tokens."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The server processes: `serve` starts and supervises them, `api` is the one that answers clients, `app` puts it together."""
+"""The server processes: `serve` starts and supervises them, `api` is the one that answers clients, `app` composes it."""

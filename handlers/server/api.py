@@ -28,52 +28,54 @@ from jobs.errors import RuncastError
 from jobs.logging_setup import log_to_stderr
 from jobs.settings import Settings
 
-LOOK_SECONDS = 0.02
+DRAIN_POLL_INTERVAL_SECONDS = 0.02
 SEND_BUFFER_BYTES = 256 << 10
-"""What the system keeps for one client that does not read; left to itself it would be some megabytes."""
+"""How much the operating system buffers for one client that does not read. Its default would be some megabytes."""
 
 
-class Worker(GeventWorker):  # type: ignore[misc]
-    """Stops at once when no request is under way. The library's own looks once a second, and waits for idle connections too."""
+class GunicornWorker(GeventWorker):  # type: ignore[misc]
+    """Stops at once when no request is being answered. gunicorn's own checks once a second, and waits for idle connections, too."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._told_to_stop = Event()
-        self._under_way = 0
+        self._stop_requested = Event()
+        self._open_requests = 0
 
     def run(self) -> None:
-        for listener in self.sockets:  # what is accepted inherits it
+        for listener in self.sockets:  # accepted connections inherit it
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         servers = [
             StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections)) for listener in self.sockets
         ]
         for server in servers:
-            # One connection each time that the loop looks at what is ready, not 100: who comes waits, not who is there.
+            # Accept one connection, not 100, in each round of the loop: new clients wait rather than connected ones.
             server.max_accept = 1
             server.start()
         while self.alive:
             self.notify()
-            self._told_to_stop.wait(1.0)
+            self._stop_requested.wait(1.0)
         for server in servers:
             server.close()
         deadline = time.monotonic() + self.cfg.graceful_timeout
-        while self._under_way and time.monotonic() < deadline:
-            gevent.sleep(LOOK_SECONDS)
-        # The end of the process closes the connections that are left.
+        while self._open_requests and time.monotonic() < deadline:
+            gevent.sleep(DRAIN_POLL_INTERVAL_SECONDS)
+        # The end of the process closes the remaining connections.
 
     def handle_exit(self, sig: int, frame: object) -> None:
         super().handle_exit(sig, frame)
-        self._told_to_stop.set()
+        self._stop_requested.set()
 
     def handle_request(self, *arguments: Any) -> Any:
-        self._under_way += 1
+        self._open_requests += 1
         try:
             return super().handle_request(*arguments)
         finally:
-            self._under_way -= 1
+            self._open_requests -= 1
 
 
 class Api(BaseApplication):  # type: ignore[misc]
+    """gunicorn, configured. `listener` and `lifeline` are file descriptors from `handlers.server.serve`."""
+
     def __init__(self, settings: Settings, *, listener: int, lifeline: int) -> None:
         self._settings = settings
         self._listener = listener
@@ -83,12 +85,12 @@ class Api(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         options: dict[str, Any] = {
             "bind": [f"fd://{self._listener}"],
-            "worker_class": Worker,
+            "worker_class": GunicornWorker,
             "workers": 1,
             "worker_connections": 10_000,
-            # The loop never blocks for long, and clients may hold a connection for ever.
+            # Without a sign of life of the loop, which never blocks for long. Clients may hold a connection for ever.
             "timeout": 60,
-            # For what is under way, and for the last events of those who watch: their requests end with their connection only.
+            # For open requests and for the last events to subscribers, whose requests end only with their connection.
             "graceful_timeout": 2,
             "keepalive": 75,
             "loglevel": "warning",
@@ -101,22 +103,22 @@ class Api(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        # Where it is installed, Connexion and engineio load it for parts of theirs that are not for Flask: a seventh of the time to start.
+        # Where aiohttp is installed, Connexion and engineio import it for parts that Flask does not need. It takes a seventh of the start.
         sys.modules.setdefault("aiohttp", None)  # type: ignore[arg-type]
         from handlers.server.app import create_app
-        from handlers.web.gateway import answer_nonsense
+        from handlers.web.gateway import malformed_request_answer
 
-        # The library's own is a page of HTML, with none of what our answers carry.
-        util.write_error = lambda client, *what: util.write_nonblock(client, answer_nonsense(*what))
+        # gunicorn's own answer is an HTML page without the security headers.
+        util.write_error = lambda client, *what: util.write_nonblock(client, malformed_request_answer(*what))
         try:
             return create_app(self._settings)
         except RuncastError as error:
             print(f"runcast: {error}", file=sys.stderr, flush=True)
-            # What gunicorn takes for "the application cannot be loaded": it ends with it instead of trying for ever.
+            # For gunicorn, this status means that the application cannot be loaded: it ends, too, instead of trying again for ever.
             sys.exit(4)
 
     def _begin(self, worker: Any) -> None:
-        # What is loaded stays: the collector need not stop everything to look at it again and again.
+        # Everything loaded so far stays, so that the garbage collector need not examine it again and again.
         gc.collect()
         gc.freeze()
         self._watch_lifeline(worker)
@@ -126,7 +128,7 @@ class Api(BaseApplication):  # type: ignore[misc]
 
         def watch() -> None:
             tp_read(self._lifeline, 1)
-            # When the arbiter was killed too, our parent is somebody else by now, perhaps the first process of the machine.
+            # When gunicorn's arbiter was killed, too, the parent is another process by now, perhaps the first of the machine.
             if os.getppid() == worker.ppid:
                 os.kill(worker.ppid, signal.SIGTERM)
 

@@ -1,1 +1,1 @@
-"""HTTP: Connexion, Flask and the WSGI layers around them. Together with `handlers.events` the only part that knows a web framework."""
+"""HTTP: Connexion, Flask and the WSGI layers around them. Only this package and `handlers.events` know a web framework."""

@@ -1,4 +1,4 @@
-"""Bodies of requests: a client has a while to send one, and no longer. Knows WSGI, gunicorn and gevent, and no call."""
+"""A time limit for the bodies of requests. Knows WSGI, gunicorn and gevent, and no operation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from handlers.errors import InvalidRequest, TooSlow
 from handlers.web.wsgi import Refuse, Wsgi
 
 BODY_BYTES = 1 << 20
-"""No body may be larger, nor what a client sends as one event."""
+"""The largest body, and the largest event from a client."""
 
 
 class TimedBodies:
-    """Gives every request a body that raises TooSlow when it has not come within `seconds`, and InvalidRequest when it is none; that is
-    answered here, whoever read it.
+    """A WSGI layer that gives every request a TimedBody, and answers the errors that reading it raises.
 
-    gunicorn's gevent worker waits for ever, so that a client which sends a byte now and then would hold a connection as long as it likes.
+    gunicorn's gevent worker waits without a limit, so that a client that sends a byte now and then could hold a connection for ever.
     """
 
     def __init__(self, inner: Wsgi, *, seconds: float, refuse: Refuse) -> None:
@@ -39,7 +38,7 @@ class TimedBodies:
 
 
 class TimedBody:
-    """The time runs from the first read."""
+    """A body that raises TooSlow when it has not arrived within `seconds` of the first read, and InvalidRequest when it is malformed."""
 
     def __init__(self, body: Any, socket: Any, *, seconds: float) -> None:
         self._body = body
@@ -69,9 +68,9 @@ class TimedBody:
         except gevent.Timeout as raised:
             if raised is not timeout:
                 raise
-            # What may still come is not waited for: to gunicorn, which reads bodies to their end, the client has sent its last.
+            # gunicorn reads every body to its end after the answer. Now it finds the end at once.
             with suppress(OSError):
                 self._socket.shutdown(SHUT_RD)
-            raise TooSlow(f"The body did not come within {self._seconds:g} seconds.") from None
-        except (ParseException, NoMoreData) as error:  # in chunks; gunicorn ends the connection after the answer
-            raise InvalidRequest(f"The body is not what HTTP allows: {error}.") from error
+            raise TooSlow(f"The body did not arrive within {self._seconds:g} seconds.") from None
+        except (ParseException, NoMoreData) as error:  # gunicorn closes the connection after the answer
+            raise InvalidRequest(f"The body is malformed: {error}.") from error

@@ -1,4 +1,4 @@
-"""What stands before HTTP and Socket.IO alike: who may come in at all, and what every answer carries. Plain WSGI."""
+"""WSGI layers around HTTP and Socket.IO alike: the check of host and origin, and the security headers of every answer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from jobs.errors import RuncastError
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-"""Scripts, styles and connections of our own only. The small pictures in Swagger UI's style sheet are `data:` addresses."""
+"""For pages: scripts, styles and connections of this server only. The small pictures in Swagger UI's style sheet are `data:` URLs."""
 
 DATA_SECURITY_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
-"""Of answers that are no pages: whatever a job wrote into them, a browser that shows one runs nothing of it."""
+"""For all other answers: a browser that shows one runs nothing that a job may have written into it."""
 
-HARDENING = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
@@ -30,26 +30,26 @@ HARDENING = {
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), serial=(), usb=()",
     "Cache-Control": "no-store",
 }
-"""What every answer carries unless it says otherwise: also a refusal at the gate, and what the library tells Socket.IO clients."""
+"""Headers of every answer that does not set them itself, including refusals and the answers of the Socket.IO library."""
 
 
 class HostCheckLayer:
-    """Stands before HTTP and Socket.IO alike."""
+    """Refuses requests that the host check does not accept."""
 
-    def __init__(self, inner: Wsgi, gate: HostCheck) -> None:
+    def __init__(self, inner: Wsgi, host_check: HostCheck) -> None:
         self._inner = inner
-        self._gate = gate
+        self._host_check = host_check
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         try:
-            self._gate.check(host=environ.get("HTTP_HOST"), origin=environ.get("HTTP_ORIGIN"))
+            self._host_check.check(host=environ.get("HTTP_HOST"), origin=environ.get("HTTP_ORIGIN"))
         except RuncastError as error:
             return refuse(error, start_response)
         return self._inner(environ, start_response)
 
 
 class SecurityHeaders:
-    """Adds what every answer carries."""
+    """Adds the security headers to every answer."""
 
     def __init__(self, inner: Wsgi) -> None:
         self._inner = inner
@@ -59,31 +59,32 @@ class SecurityHeaders:
             given = {name.lower(): value for name, value in headers}
             data = given.get("content-type", "").startswith(("application/json", "application/problem+json", "text/plain"))
             policy = DATA_SECURITY_POLICY if data else CONTENT_SECURITY_POLICY
-            wanted = {**HARDENING, "Content-Security-Policy": policy}
+            wanted = {**SECURITY_HEADERS, "Content-Security-Policy": policy}
             missing = [(name, value) for name, value in wanted.items() if name.lower() not in given]
             return start_response(status, [*headers, *missing], *more)
 
         return self._inner(environ, start)
 
 
-def answer_nonsense(status: int, reason: str, detail: str) -> bytes:
-    """All that is said to what is no request, and so comes no further: a problem like any other, and the end of the connection."""
+def malformed_request_answer(status: int, reason: str, detail: str) -> bytes:
+    """The whole answer to data that is not an HTTP request, and never reaches the application: a problem, after which gunicorn closes the
+    connection."""
     kind = INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else kind_of(InvalidRequest(""))
-    phrase = HTTPStatus(status).phrase  # the library says "Bad Request" of some others, too
+    phrase = HTTPStatus(status).phrase  # gunicorn says "Bad Request" for some other statuses, too
     body = to_json({"type": PREFIX + kind.name, "title": kind.title, "status": status, "detail": detail[:4000] or reason}).encode()
     headers = {
         "Content-Type": "application/problem+json",
         "Content-Length": str(len(body)),
         "Connection": "close",
         "Content-Security-Policy": DATA_SECURITY_POLICY,
-        **HARDENING,
+        **SECURITY_HEADERS,
     }
     head = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
 def refuse(error: RuncastError, start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answers with a problem, where Flask is not there to do it."""
+    """Answers with a problem in a layer outside of Flask."""
     status, body = HTTPStatus(kind_of(error).status), to_json(problem(error)).encode()
     start_response(f"{status} {status.phrase}", [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))])
     return [body]

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: read from the store when asked, nothing is counted on the way."""
+"""Metrics for Prometheus. They are read from the store when they are asked for; nothing is counted in between."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics(Collector):
+    """Collects the metrics of the service and of this process."""
+
     def __init__(self, service: Service, *, clients: Callable[[], int]) -> None:
         self._service = service
         self._clients = clients

@@ -1,4 +1,4 @@
-"""What is known of the request that is under way, and of who sent it."""
+"""The request that is being answered, and its client."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from jobs.model import Caller, Scope
 
 
 def operation_id() -> str:
-    """The operation that the current request is for; empty for an address outside of the contract."""
+    """The operation that the request is for; empty for an address outside of the contract."""
     rule = flask.request.url_rule
     return rule.endpoint.rpartition(".")[2] if rule else ""
 
 
-def address() -> str:
-    """Where the client of this request is: behind a proxy, the proxy."""
+def client_address() -> str:
+    """The address that the connection comes from: the proxy's, where there is one."""
     return flask.request.remote_addr or "unknown"
 
 
-def admit(door: Authenticator, token: str | None, scope: Scope | None) -> Caller:
-    """Lets the client of this request in; without a scope any token will do. Raises Unauthenticated, RateLimited and Forbidden."""
-    caller = flask.g.caller = door.open(token, address=address())
-    door.count(caller)
+def authenticate(authenticator: Authenticator, token: str | None, scope: Scope | None) -> Caller:
+    """The caller, whose call is counted. Without a scope any token will do. Raises Unauthenticated, RateLimited and Forbidden."""
+    caller = flask.g.caller = authenticator.authenticate(token, address=client_address())
+    authenticator.count_call(caller)
     if scope is not None:
         require(caller, scope)
     return caller

@@ -1,4 +1,4 @@
-"""The files of the built pages, and of Swagger UI, as Flask sends them."""
+"""Serves the files of the built pages and of Swagger UI with Flask, compressed where the client accepts it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ HOUR_SECONDS = 3600
 
 
 def serve_file(web: flask.Flask, url: str, path: Path) -> None:
-    """A file of a package, which has no compressed copy beside it."""
-    web.add_url_rule(url, f"file_{url}", lambda: send_packed(path) if takes_gzip() else send_plain(path, max_age=HOUR_SECONDS))
+    """Serve a file of a package. It has no compressed copy beside it, so one is made."""
+    web.add_url_rule(url, f"file_{url}", lambda: send_compressed(path) if accepts_gzip() else send_plain(path, max_age=HOUR_SECONDS))
 
 
-def send_packed(path: Path) -> flask.Response:
+def send_compressed(path: Path) -> flask.Response:
     response = flask.send_file(
-        BytesIO(packed(path)),
+        BytesIO(compressed(path)),
         mimetype=mimetypes.guess_type(path.name)[0],
         conditional=True,
         etag=f"{path.stat().st_mtime_ns:x}-gzip",
@@ -34,8 +34,8 @@ def send_packed(path: Path) -> flask.Response:
 
 
 @cache
-def packed(path: Path) -> bytes:
-    """Made for the first who wants it, and kept."""
+def compressed(path: Path) -> bytes:
+    """Made at the first request, and kept."""
     return gzip.compress(path.read_bytes(), mtime=0)
 
 
@@ -45,19 +45,19 @@ def send_plain(path: Path, *, max_age: int | None) -> flask.Response:
     return response
 
 
-def takes_gzip() -> bool:
+def accepts_gzip() -> bool:
     return flask.request.accept_encodings.quality("gzip") > 0
 
 
 def add_pages(web: flask.Flask) -> None:
-    """The built page at `/` and the files of all built pages; `/` leads to Swagger UI where there is none."""
+    """Serve the built page at `/`, and the files of all built pages. Where there is none, `/` redirects to Swagger UI."""
     page = built_pages.page("index")
 
     def get_page() -> flask.Response:
         if page is None:
             return flask.redirect("api/docs")  # type: ignore[return-value]
         response = send_built(page)
-        response.headers["Cache-Control"] = "no-cache"  # it names the files of its own build
+        response.headers["Cache-Control"] = "no-cache"  # it refers to the assets of its own build
         return response
 
     web.add_url_rule("/", "page", get_page)
@@ -66,13 +66,13 @@ def add_pages(web: flask.Flask) -> None:
 
 
 def send_built(path: Path, *, max_age: int | None = None) -> flask.Response:
-    """A file of the build; its compressed copy if there is one and the client takes it."""
-    compressed = path.with_name(f"{path.name}.gz")
-    if not compressed.is_file():
+    """A file of the build, or its compressed copy if there is one and the client accepts it."""
+    copy = path.with_name(f"{path.name}.gz")
+    if not copy.is_file():
         return flask.send_file(path, conditional=True, max_age=max_age)
-    if takes_gzip():
-        # Not by its own name: a file that ends in .gz would be one to be saved.
-        response = flask.send_file(compressed, mimetype=mimetypes.guess_type(path.name)[0], conditional=True, max_age=max_age)
+    if accepts_gzip():
+        # The type is that of the original name: a browser would offer to save a .gz file.
+        response = flask.send_file(copy, mimetype=mimetypes.guess_type(path.name)[0], conditional=True, max_age=max_age)
         response.headers["Content-Encoding"] = "gzip"
         response.vary.add("Accept-Encoding")
     else:

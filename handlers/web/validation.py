@@ -1,4 +1,4 @@
-"""Validates requests, and in tests answers, in place of Connexion's own validators, which report only the first violation."""
+"""Validates requests, and in tests answers. Connexion's own validators, which this replaces, report only the first violation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobs.errors import Violation
 
 
 def body_validator(contract: Contract) -> Callable[..., Callable[..., Any]]:
-    """What Connexion calls a validator class: makes a decorator for the functions that take a request."""
+    """A validator class, as Connexion calls it: makes a decorator for the functions that take a request."""
 
     def make(*_: Any, **__: Any) -> Callable[..., Any]:
         def decorate(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -35,7 +35,7 @@ def body_validator(contract: Contract) -> Callable[..., Callable[..., Any]]:
 
 def check_body(contract: Contract, request: Any) -> None:
     operation = contract.operations[operation_id()]
-    # First, because a form is read as one, and looks like no body then.
+    # First, because Flask reads a form at once, and the body seems empty afterwards.
     if not flask.request.is_json and _has_body():
         raise UnsupportedMediaType("Send the body as application/json.")
     if not request.body:
@@ -43,7 +43,7 @@ def check_body(contract: Contract, request: Any) -> None:
             raise InvalidRequest("The request has no body.", violations=[Violation("body", "#", "is missing")])
         return
     if flask.request.content_length is None and len(request.body) >= BODY_BYTES:
-        raise too_large()  # cut off there, without a word
+        raise too_large()  # a body without a length is cut off there without an error
     try:
         body = flask.request.get_json()
     except (HTTPException, RecursionError, ValueError) as error:
@@ -98,11 +98,11 @@ def parameter_validator(contract: Contract) -> type:
 
 def unknown_in_query(*, known: AbstractSet[str]) -> Iterator[Violation]:
     for name in sorted(set(flask.request.args) - known):
-        yield Violation("query", name[:1000], "is not known here")
+        yield Violation("query", name[:1000], "is unknown")
 
 
 def answer_violations(contract: Contract, response: flask.Response) -> list[str]:
-    """How an answer differs from what the contract says of the operation that it is of."""
+    """How an answer breaks the contract of its operation."""
     operation = operation_id()
     if operation not in contract.operations or flask.request.method in ("HEAD", "OPTIONS"):
         return []

@@ -1,4 +1,4 @@
-"""What the WSGI layers have in common: their types, and whether the client at the other end has gone."""
+"""What the WSGI layers share: their types, and whether the client has closed its connection."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from jobs.errors import RuncastError
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """An application, or a layer around one."""
 Refuse = Callable[[RuncastError, Callable[..., Any]], Iterable[bytes]]
-"""Answers a request with the problem that an error stands for."""
+"""Answers a request with the problem of an error."""
 
-poll = get_original("select", "poll")  # gevent's own does not report the end of a connection
-POLLRDHUP = getattr(select, "POLLRDHUP", select.POLLHUP)
+_poll = get_original("select", "poll")  # gevent's own does not report the end of a connection
+_POLLRDHUP = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 
-def has_left(connection: Any) -> bool:
-    """Whether the client has closed its end of a connection that nothing is read from or sent to at the moment."""
+def client_has_closed(connection: Any) -> bool:
+    """Whether the client has closed its end of a connection. Asked only while nothing is read from the connection or sent to it."""
     if connection is None or connection.fileno() < 0:
         return False
-    look = poll()
-    look.register(connection.fileno(), POLLRDHUP)
-    return bool(look.poll(0))
+    poll = _poll()
+    poll.register(connection.fileno(), _POLLRDHUP)
+    return bool(poll.poll(0))

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from sqlalchemy import update
 
 from handlers.representations import job_json
+from jobs.bootstrap import make_engine
 from jobs.model import Job, JobType, Json, Reason, Status, Submission
 from jobs.store.database import Database
 from jobs.store.jobs import NewJob, Store
 from jobs.store.leases import Leases, Outcome
 from jobs.store.schema import jobs
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'runcast.db'}")
-    database.migrate()
-    yield database
-    database.close()
+from support.stores import claim
 
 
 def failed(database: Database, error: str | None) -> Job:
     """A job that has failed with this error."""
+    engine = make_engine(database.url)
     submission = Submission(JobType.TASK, {"task": "any"})
-    job_id = Store(database).submit(NewJob(submission, "default", None, None, "tests"), max_pending=1).job.id
-    leases = Leases(database)
-    (lease,) = leases.claim(worker_id="worker", host="here", queues=["default"], slots=1)
+    job_id = Store(database, engine).submit(NewJob(submission, "default", None, None, "tests"), max_pending=1).job.id
+    leases = Leases(database, engine)
+    (lease,) = claim(database, worker_id="worker", host="here", queues=["default"], slots=1)
     leases.take(lease, supervisor={})
     leases.end(lease, Outcome(Status.FAILED, "exited with code 1", Reason.EXIT_CODE, error=error))
-    return Store(database).get(job_id)
+    return Store(database, engine).get(job_id)
 
 
 def problem(detail: str) -> dict[str, Json]:
@@ -59,4 +50,4 @@ def test_a_problem_that_an_earlier_version_stored_is_still_read(database: Databa
     job = failed(database, None)
     stored = problem("The command exited with code 1.")
     database.write(lambda connection: connection.execute(update(jobs).where(jobs.c.id == job.id).values(error=stored)))
-    assert job_json(Store(database).get(job.id))["error"] == stored
+    assert job_json(Store(database, make_engine(database.url)).get(job.id))["error"] == stored

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("handlers", "jobs", "openapi")
 PROGRAM = "import sys; from handlers.cli.main import main; sys.exit(main())"  # the command itself would find the packages as they are
 OPENAPI, ASYNCAPI = "openapi/jobs.yaml", "openapi/jobs.asyncapi.yaml"
-TABLE, PROBLEMS, MODEL, SOCKETS = "handlers/__init__.py", "handlers/problems.py", "jobs/model.py", "handlers/events/sockets.py"
+PROBLEMS, MODEL, SOCKETS = "handlers/problems.py", "jobs/model.py", "handlers/events/sockets.py"
+JOBS, SERVICE, TOKENS = (f"handlers/operations/{module}.py" for module in ("jobs", "service", "tokens"))
 
 
 class Difference(NamedTuple):
@@ -33,43 +34,45 @@ class Difference(NamedTuple):
 
 
 def unknown(kind: str, name: str, *, to: str, of: str) -> str:
-    return f"{of} has the {kind} {name}, but {to} has not"
+    return f"{of} has the {kind} {name}, but {to} does not"
 
 
 URN = "urn:runcast:problem"
 LAST_TYPE = f"        - {URN}:unavailable\n"
+STATS_TAGS = "how long the queue is.\n      tags: [service]\n"
 STATUSES = "enum: [pending, running, completed, failed, cancelled"
 
 DIFFERENCES = [
     # Operations and their functions
-    Difference(OPENAPI, "operationId: get_stats\n", "operationId: get_sums\n", unknown("operation", "get_sums", of=OPENAPI, to="handlers")),
-    Difference(TABLE, '"list_jobs", ', '"list_jobs", "pause_job", ', unknown("operation", "pause_job", of="handlers", to=OPENAPI)),
+    Difference(OPENAPI, "operationId: get_stats\n", "operationId: get_sums\n", unknown("operation", "get_sums", of=OPENAPI, to=SERVICE)),
+    Difference(SERVICE, "def get_stats(", "def get_sums(", unknown("operation", "get_stats", of=OPENAPI, to=SERVICE)),
     Difference(
-        "handlers/operations/service.py",
-        "def get_stats(",
-        "def get_sums(",
-        unknown("operation", "get_stats in handlers.operations.service", of=TABLE, to="handlers.operations.service"),
+        JOBS, "def _location(", "def pause_job() -> None: ...\n\n\ndef _location(", unknown("operation", "pause_job", of=JOBS, to=OPENAPI)
     ),
     Difference(
-        "handlers/operations/jobs.py",
-        "def _location(",
-        "def pause_job() -> None: ...\n\n\ndef _location(",
-        unknown("function", "pause_job", of="handlers.operations.jobs", to=TABLE),
+        JOBS, "def _location(", "def get_stats() -> None: ...\n\n\ndef _location(", unknown("operation", "get_stats", of=JOBS, to=OPENAPI)
     ),
+    Difference(OPENAPI, STATS_TAGS, STATS_TAGS.replace("service", "tokens"), unknown("operation", "get_stats", of=OPENAPI, to=TOKENS)),
+    Difference(
+        OPENAPI,
+        STATS_TAGS,
+        STATS_TAGS.replace("service", "key-figures"),
+        f"{OPENAPI} has the tag key-figures, but handlers/operations/key_figures.py does not exist",
+    ),
+    Difference(OPENAPI, STATS_TAGS, STATS_TAGS.replace("service", "service, jobs"), f"{OPENAPI}: get_stats needs exactly one tag"),
+    Difference(OPENAPI, STATS_TAGS, STATS_TAGS.replace("service", ""), f"{OPENAPI}: get_stats needs exactly one tag"),
     Difference(
         OPENAPI,
         "      x-scope: jobs:write\n      summary: Submit",
         "      summary: Submit",
-        f"{OPENAPI}: submit_job names no x-scope, nor that it needs no token",
+        f"{OPENAPI}: submit_job needs an x-scope, or `security: []` when it needs no token",
     ),
     # Events
-    Difference(ASYNCAPI, "      name: progress\n", "      name: pace\n", unknown("event to clients", "pace", of=ASYNCAPI, to="handlers")),
+    Difference(ASYNCAPI, "      name: progress\n", "      name: pace\n", unknown("event to clients", "pace", of=ASYNCAPI, to=SOCKETS)),
     Difference(
-        ASYNCAPI, "      name: unsubscribe\n", "      name: leave\n", unknown("event from clients", "leave", of=ASYNCAPI, to="handlers")
+        ASYNCAPI, "      name: unsubscribe\n", "      name: leave\n", unknown("event from clients", "leave", of=ASYNCAPI, to=SOCKETS)
     ),
-    Difference(
-        SOCKETS, '"complete", "error"}', '"complete", "error", "oh"}', unknown("event to clients", "oh", of="handlers", to=ASYNCAPI)
-    ),
+    Difference(SOCKETS, '"complete", "error"}', '"complete", "error", "oh"}', unknown("event to clients", "oh", of=SOCKETS, to=ASYNCAPI)),
     # Kinds of errors
     Difference(PROBLEMS, 'Kind("queue-full"', 'Kind("full"', unknown("problem type", f"{URN}:queue-full", of=OPENAPI, to=PROBLEMS)),
     Difference(OPENAPI, LAST_TYPE, f"{LAST_TYPE}        - {URN}:tired\n", unknown("problem type", f"{URN}:tired", of=OPENAPI, to=PROBLEMS)),
@@ -83,7 +86,9 @@ DIFFERENCES = [
         OPENAPI, "enum: [jobs:read, jobs:write, admin]", "enum: [jobs:read, jobs:write]", unknown("scope", "admin", of=MODEL, to=OPENAPI)
     ),
     # References
-    Difference(OPENAPI, "schemas/WorkerList'", "schemas/Workers'", f"{OPENAPI} refers to #/components/schemas/Workers, which is not there"),
+    Difference(
+        OPENAPI, "schemas/WorkerList'", "schemas/Workers'", f"{OPENAPI} refers to #/components/schemas/Workers, which does not exist"
+    ),
 ]
 
 

@@ -1,11 +1,11 @@
-"""How often somebody may: what is counted for whom, and who counts as one."""
+"""Rate limits: what is counted for which key, and which wrong tokens count."""
 
 from __future__ import annotations
 
 import pytest
 
 from handlers.access.auth import Authenticator
-from handlers.access.rates import Rate, neighbourhood
+from handlers.access.rates import Rate
 from handlers.errors import RateLimited
 from jobs.errors import TokenExpired, Unauthenticated
 from jobs.model import Caller, Scope
@@ -41,10 +41,10 @@ def test_a_refusal_says_when_to_retry(text: str, most: int) -> None:
 
 
 def test_addresses_of_one_ipv6_network_share_a_limit() -> None:
-    assert neighbourhood("2001:db8:1:2:3:4:5:6") == neighbourhood("2001:db8:1:2::1") != neighbourhood("2001:db8:1:3::1")
-    assert neighbourhood("192.0.2.1") != neighbourhood("192.0.2.2")
-    assert neighbourhood("::ffff:192.0.2.1") == "192.0.2.1"
-    assert neighbourhood("unknown") == "unknown"
+    assert network_of("2001:db8:1:2:3:4:5:6") == network_of("2001:db8:1:2::1") != network_of("2001:db8:1:3::1")
+    assert network_of("192.0.2.1") != network_of("192.0.2.2")
+    assert network_of("::ffff:192.0.2.1") == "192.0.2.1"
+    assert network_of("unknown") == "unknown"
 
 
 class Known(Tokens):
@@ -67,24 +67,24 @@ class Known(Tokens):
         return token in self.seen
 
 
-def knock(door: Authenticator, token: str | None, address: str = "192.0.2.1") -> str:
+def authenticate(authenticator: Authenticator, token: str | None, address: str = "192.0.2.1") -> str:
     try:
-        return door.open(token, address=address).name
+        return authenticator.authenticate(token, address=address).name
     except (Unauthenticated, RateLimited) as error:
         return type(error).__name__
 
 
 def test_addresses_that_guess_tokens_are_refused_without_lookup() -> None:
     tokens = Known()
-    door = Authenticator(tokens, calls=Rate("off"), failures=Rate("3/hour"))
-    assert [knock(door, f"guess {number}") for number in range(5)] == ["Unauthenticated"] * 3 + ["RateLimited"] * 2
+    authenticator = Authenticator(tokens, calls=Rate("off"), failures=Rate("3/hour"))
+    assert [authenticate(authenticator, f"guess {number}") for number in range(5)] == ["Unauthenticated"] * 3 + ["RateLimited"] * 2
     assert len(tokens.asked) == 3
-    assert knock(door, "right") == "RateLimited"
-    assert knock(door, "right", "192.0.2.2") == "ci"
-    assert knock(door, "right") == "ci"  # it was good shortly before
+    assert authenticate(authenticator, "right") == "RateLimited"
+    assert authenticate(authenticator, "right", "192.0.2.2") == "ci"
+    assert authenticate(authenticator, "right") == "ci"  # it was valid shortly before
 
 
 def test_missing_and_expired_tokens_do_not_count_as_guesses() -> None:
-    door = Authenticator(Known(), calls=Rate("off"), failures=Rate("1/hour"))
-    assert {knock(door, token) for token in (None, "", None, "old", "old")} == {"Unauthenticated", "TokenExpired"}
-    assert knock(door, "right") == "ci"
+    authenticator = Authenticator(Known(), calls=Rate("off"), failures=Rate("1/hour"))
+    assert {authenticate(authenticator, token) for token in (None, "", None, "old", "old")} == {"Unauthenticated", "TokenExpired"}
+    assert authenticate(authenticator, "right") == "ci"

@@ -23,7 +23,7 @@ from support.waiting import eventually
 
 NOWHERE = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
 METRICS = Operation(
-    "get_metrics", "get", "/metrics", "jobs:read", takes_parameters=False, header_parameters=(), body=None, body_required=False
+    "get_metrics", "", "get", "/metrics", "jobs:read", takes_parameters=False, header_parameters=(), body=None, body_required=False
 )
 """The one call that is not in the contract, and not below its address."""
 SCOPED = [*(operation for operation in Contract.load().operations.values() if operation.scope), METRICS]
