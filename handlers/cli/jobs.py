@@ -25,7 +25,7 @@ follow_option: Callable[[Command], Command] = click.option(
     "-f",
     "--follow",
     is_flag=True,
-    help="Show the live log until the job ends; exit with the job's result (0, 1 failed, 130 cancelled).",
+    help="Show the live log until the job ends; exit 0 if it completed, 1 if it failed, 130 if it was cancelled.",
 )
 
 
