@@ -25,7 +25,7 @@ follow_option: Callable[[Command], Command] = click.option(
     "-f",
     "--follow",
     is_flag=True,
-    help="Show the live log until the job ends; exit with the job's result (0, 1 failed, 130 cancelled).",
+    help="Show the live log until the job ends; exit 0 if it completed, 1 if it failed, 130 if it was cancelled.",
 )
 
 
@@ -42,7 +42,7 @@ follow_option: Callable[[Command], Command] = click.option(
     "timeout_seconds",
     type=click.IntRange(min=1),
     metavar="SECONDS",
-    help="Stop the job after this many seconds; it then fails with the reason `timeout`.",
+    help="Stop the job after this many seconds; the job then fails with the reason timeout.",
 )
 @click.option("--max-attempts", type=click.IntRange(1, 10), help="Maximum number of starts when the job's supervisor is lost.")
 @click.option("--concurrency-key", help="Jobs with the same key run one at a time.")
