@@ -201,7 +201,8 @@ def test_record_can_be_paused_filtered_and_cleared(console: Console, server: Run
 def test_lost_connection_is_shown_and_log_resumes_after_last_line(
     page: Page, make_server: Callable[..., RunningServer], watched: Watched, tmp_path: Path
 ) -> None:
-    watched.allowed += ["WebSocket connection to"]  # a try of the page's may meet the process that is killed
+    # The page may try to connect while the killed process is being replaced: by WebSocket, then by long-polling.
+    watched.allowed += ["WebSocket connection to", "net::ERR_CONNECTION_REFUSED"]
     gate = tmp_path / "gate"
     server = make_server()
     console = Console(page, server).connected()
