@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.ggevent import GeventWorker
 
+from handlers.server.startup import GATE, GO, LIFELINE, LISTENER, SETTINGS
 from jobs.errors import RuncastError
 from jobs.logging_setup import log_to_stderr
 from jobs.settings import Settings
 
-LOOK_SECONDS = 0.02
+DRAIN_POLL_INTERVAL_SECONDS = 0.02
 SEND_BUFFER_BYTES = 256 << 10
 """What the system keeps for one client that does not read; left to itself it would be some megabytes."""
 
@@ -40,6 +42,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
         super().__init__(*arguments, **options)
         self._told_to_stop = Event()
         self._under_way = 0
+
+    def load_wsgi(self) -> None:
+        self.app.import_app()
+        while (gate := self.app.look_at_gate()) is None:
+            self.notify()  # or the parent process would take this one for stuck, and kill it
+        if gate != GO:  # the server has ended before the store was prepared
+            _stop_parent_of(self)
+            sys.exit(0)
+        super().load_wsgi()
 
     def run(self) -> None:
         for listener in self.sockets:  # what is accepted inherits it
@@ -58,10 +69,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
             server.close()
         deadline = time.monotonic() + self.cfg.graceful_timeout
         while self._under_way and time.monotonic() < deadline:
-            gevent.sleep(LOOK_SECONDS)
+            gevent.sleep(DRAIN_POLL_INTERVAL_SECONDS)
         # The end of the process closes the connections that are left.
 
     def handle_exit(self, sig: int, frame: object) -> None:
+        if not self.booted:
+            sys.exit(0)
         super().handle_exit(sig, frame)
         self._told_to_stop.set()
 
@@ -74,10 +87,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
 
 class Api(BaseApplication):  # type: ignore[misc]
-    def __init__(self, settings: Settings, *, listener: int, lifeline: int) -> None:
+    def __init__(self, settings: Settings, *, listener: int, lifeline: int, gate: int) -> None:
         self._settings = settings
         self._listener = listener
         self._lifeline = lifeline
+        self._gate = gate
         super().__init__()
 
     def load_config(self) -> None:
@@ -100,9 +114,21 @@ class Api(BaseApplication):  # type: ignore[misc]
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Any:
+    def import_app(self) -> None:
+        """Import everything that `load` needs. The store need not be prepared for it."""
         # Where it is installed, Connexion and engineio load it for parts of theirs that are not for Flask: a seventh of the time to start.
         sys.modules.setdefault("aiohttp", None)  # type: ignore[arg-type]
+        import handlers.server.app  # noqa: F401
+
+    def look_at_gate(self) -> bytes | None:
+        """GO when the store is prepared, nothing when the server has ended before; None after a second without either."""
+        with socket.socket(fileno=os.dup(self._gate)) as gate:
+            gate.settimeout(1.0)
+            with suppress(TimeoutError):
+                return gate.recv(1, socket.MSG_PEEK)
+        return None
+
+    def load(self) -> Any:
         from handlers.server.app import create_app
         from handlers.web.gateway import answer_nonsense
 
@@ -115,30 +141,34 @@ class Api(BaseApplication):  # type: ignore[misc]
             # What gunicorn takes for "the application cannot be loaded": it ends with it instead of trying for ever.
             sys.exit(4)
 
-    def _begin(self, worker: Any) -> None:
+    def _begin(self, worker: Worker) -> None:
         # What is loaded stays: the collector need not stop everything to look at it again and again.
         gc.collect()
         gc.freeze()
         self._watch_lifeline(worker)
 
-    def _watch_lifeline(self, worker: Any) -> None:
+    def _watch_lifeline(self, worker: Worker) -> None:
         from gevent.os import tp_read
 
         def watch() -> None:
             tp_read(self._lifeline, 1)
-            # When the arbiter was killed too, our parent is somebody else by now, perhaps the first process of the machine.
-            if os.getppid() == worker.ppid:
-                os.kill(worker.ppid, signal.SIGTERM)
+            _stop_parent_of(worker)
 
         gevent.spawn(watch)
 
 
+def _stop_parent_of(worker: Worker) -> None:
+    # When the parent was killed too, another process has taken its place, perhaps the first process of the machine.
+    if os.getppid() == worker.ppid:
+        os.kill(worker.ppid, signal.SIGTERM)
+
+
 def main() -> int:
     log_to_stderr()
-    settings = Settings.from_json(json.loads(os.environ.pop("RUNCAST_SETTINGS")))
-    listener, lifeline = int(os.environ.pop("RUNCAST_LISTENER")), int(os.environ.pop("RUNCAST_LIFELINE"))
+    settings = Settings.from_json(json.loads(os.environ.pop(SETTINGS)))
+    listener, lifeline, gate = (int(os.environ.pop(name)) for name in (LISTENER, LIFELINE, GATE))
     try:
-        Api(settings, listener=listener, lifeline=lifeline).run()
+        Api(settings, listener=listener, lifeline=lifeline, gate=gate).run()
     except SystemExit as error:
         return 2 if error.code in (3, 4) else int(error.code or 0)
     return 0

@@ -126,7 +126,9 @@ def serves(server: RunningServer) -> bool:
 
 
 def workers_of(server: RunningServer) -> int:
-    return len([child for child in psutil.Process(server.pid).children(recursive=True) if "jobs.run_worker" in " ".join(child.cmdline())])
+    return len(
+        [child for child in psutil.Process(server.pid).children(recursive=True) if "handlers.server.worker" in " ".join(child.cmdline())]
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -187,8 +188,16 @@ def starting(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def worker_of(process: subprocess.Popen[bytes]) -> int | None:
+    """The worker of a server that handles signals already, as it does from the moment when its worker begins to work."""
+    if not catches(process.pid, signal.SIGTERM):
+        return None
     for child in psutil.Process(process.pid).children():
-        with suppress(psutil.Error):  # one that prepares the start, and has ended
-            if "jobs.run_worker" in child.cmdline():
+        with suppress(psutil.Error):
+            if "handlers.server.worker" in child.cmdline():
                 return child.pid
     return None
+
+
+def catches(pid: int, signum: int) -> bool:
+    mask = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return mask is not None and bool(int(mask[1], 16) >> (signum - 1) & 1)

@@ -111,7 +111,7 @@ class RunningServer:
 
     def part(self, module: str) -> psutil.Process:
         """The main process of the `api` or the `worker`."""
-        name = {"api": "handlers.server.api", "worker": "jobs.run_worker"}[module]
+        name = {"api": "handlers.server.api", "worker": "handlers.server.worker"}[module]
         return eventually(lambda: next((c for c in psutil.Process(self.pid).children() if _runs(c, name)), None), f"{name} runs")
 
     def stop(self, *, signum: int = signal.SIGTERM, seconds: float = 30) -> int:
