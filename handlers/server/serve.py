@@ -1,11 +1,11 @@
 """`runcast serve`: one process that starts the API and the worker, restarts whichever of them dies, and stops both in order.
 
-It does no work of its own and imports none of the service, so it stays small and little in it can fail. Both processes start at once and
-import their modules at the same time. Neither opens the store before it is prepared:
+It does no work of its own and imports none of the service, so it stays small and little in it can fail. The order of a start:
 
-1. The first worker process checks the contracts against the code, makes the data folder and migrates the schema.
-2. This process locks the worker's name. A second server on the same data folder is refused here and has changed nothing.
-3. The worker process provides the admin token and starts to work; the API process begins to answer.
+1. The first worker process checks the contracts against the code.
+2. The API process starts and imports its modules. Meanwhile the worker process makes the data folder and migrates the schema.
+3. This process locks the worker's name. A second server on the same data folder is refused here and has changed nothing.
+4. The worker process provides the admin token and starts to work; the API process opens the store and begins to answer.
 """
 
 from __future__ import annotations
@@ -164,8 +164,9 @@ class Server:
     # -- before the store may be opened -------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Start both processes, and prepare the data folder and the store meanwhile. Raises OperatorError."""
-        self._worker.keep_running()  # also without jobs to run: this process prepares, and ends then
+        """Start both processes, and prepare the data folder and the store. Raises OperatorError."""
+        self._worker.keep_running()  # also with `no_worker`: this process prepares, and ends then
+        self._preparation.take_next_step()
         self._api.keep_running()
         self._preparation.take_next_step()
 

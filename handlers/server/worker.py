@@ -44,7 +44,7 @@ def _prepare_in_fork(channel: socket.socket, settings: Settings) -> bool:
     """Returns whether every step succeeded."""
     pid = os.fork()
     if pid == 0:
-        _take_steps(channel, (_prepare, provide_tokens), settings)
+        _take_steps(channel, (_check_contract, prepare, provide_tokens), settings)
     channel.close()
     return os.waitpid(pid, 0)[1] == 0
 
@@ -76,13 +76,12 @@ def _receive_go(channel: socket.socket) -> bool:
     return False
 
 
-def _prepare(settings: Settings) -> None:
+def _check_contract(_settings: Settings) -> None:
     from handlers.contract.document import Contract
     from handlers.server.agreement import check_agreement
 
     # The API process checks this again. Here it is checked before anything is written, and reported once.
     check_agreement(Contract.load())
-    prepare(settings)
 
 
 if __name__ == "__main__":
