@@ -50,6 +50,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if gate != GO:  # the server has ended before the store was prepared
             _stop_parent_of(self)
             sys.exit(0)
+        self.app.close_gate()
         super().load_wsgi()
 
     def run(self) -> None:
@@ -127,6 +128,10 @@ class Api(BaseApplication):  # type: ignore[misc]
             with suppress(TimeoutError):
                 return gate.recv(1, socket.MSG_PEEK)
         return None
+
+    def close_gate(self) -> None:
+        """The parent process keeps its own descriptor, for a process that takes the place of this one."""
+        os.close(self._gate)
 
     def load(self) -> Any:
         from handlers.server.app import create_app
