@@ -16,7 +16,7 @@ from support.server import RunningServer
 NODE = [sys.executable, str(ROOT / "tests" / "node" / "run.py")]
 STRICT = ("--strict", "--noEmit", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "--lib", "es2022,dom")
 
-pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the packages
+pytestmark = [pytest.mark.builds, pytest.mark.timeout(300)]  # the first run on a machine installs the packages
 
 
 def readme() -> str:

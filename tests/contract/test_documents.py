@@ -139,12 +139,14 @@ def example_faults(holder: Node) -> list[str]:
 # What the official validators and the linter say
 
 
+@pytest.mark.builds
 @pytest.mark.timeout(300)  # the first run on a machine installs the tools
 def test_validators_and_linter_find_nothing() -> None:
     done = subprocess.run([sys.executable, NODE_TOOLS, "lint-contract"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.builds
 @pytest.mark.timeout(300)
 def test_the_events_validator_looks_into_payloads(tmp_path: Path) -> None:
     for file in FILES:

@@ -18,6 +18,8 @@ from support.raw_socket import raw_socket
 from support.server import PROGRAMS, RunningServer
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 TOO_MUCH = (1 << 20) + 1
 UNREAD_ANSWERS = 5000
 

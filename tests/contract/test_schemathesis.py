@@ -15,6 +15,8 @@ import pytest
 
 from support.fuzz import CONFIG, command_line, environment, fuzzed_server
 
+pytestmark = pytest.mark.slow
+
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 # One worker: with more, Python 3.11 loses count of its recursion in Hypothesis ("AST constructor recursion depth mismatch").
 OPTIONS = ("--max-examples=6", "--seed=1", "--workers=1", "--continue-on-failure", "--generation-database=none", "--no-color")

@@ -31,6 +31,7 @@ updateJsonSpec(shown => console.log(JSON.stringify({ url: noted.url, validatorUr
 """
 
 
+@pytest.mark.builds
 @pytest.mark.timeout(300)  # the first run on a machine installs the tools
 def test_parameters_start_empty_and_all_else_is_as_the_contract_says(tmp_path: Path) -> None:
     contract = json.loads(json.dumps(Contract.load().openapi, default=str))

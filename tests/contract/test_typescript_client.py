@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 NODE = ROOT / "tests" / "node"
 STRICT = ("--strict", "--noEmit", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "--lib", "es2022,dom")
 
-pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the tools
+pytestmark = [pytest.mark.builds, pytest.mark.timeout(300)]  # the first run on a machine installs the tools
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

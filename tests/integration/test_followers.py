@@ -27,6 +27,8 @@ from support.server import RunningServer
 from support.stores import claim
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def following(server: RunningServer, job_id: str, *, token: str | None = None) -> Iterator[requests.Response]:

@@ -23,7 +23,7 @@ PUBLISHED_URL = "http://127.0.0.1:8000"  # the console shows the address of its 
 UNKNOWN_JOB = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
 OWN = ("connect", "disconnect", "connect_error", "ack")  # what watch.ts prints besides the events of the contract
 
-pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the client
+pytestmark = [pytest.mark.builds, pytest.mark.timeout(300)]  # the first run on a machine installs the client
 
 
 class Watch:

@@ -28,7 +28,7 @@ PARTS = ("console", "handlers", "jobs", "openapi", "hatch_build.py", "pyproject.
 NOT_SOURCES = shutil.ignore_patterns("node_modules", "dist", "generated", "__pycache__", "console")  # the last one is what is built
 NOT_PACKAGED = frozenset({"__pycache__", "released"})
 
-pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the packages
+pytestmark = [pytest.mark.builds, pytest.mark.timeout(300)]  # the first run on a machine installs the packages
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from support.programs import processes_of, program, runs
 from support.server import RunningServer, start_server, task_submission
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 MakeServer = Callable[..., RunningServer]
 PR_SET_CHILD_SUBREAPER = 36
 LOSSES = ["is gone; its jobs run on", "ended (-9)", "was lost", "dispatcher ended", "The lease of job"]
@@ -126,9 +128,8 @@ def serves(server: RunningServer) -> bool:
 
 
 def workers_of(server: RunningServer) -> int:
-    return len(
-        [child for child in psutil.Process(server.pid).children(recursive=True) if "handlers.server.worker" in " ".join(child.cmdline())]
-    )
+    family = psutil.Process(server.pid).children(recursive=True)
+    return len([child for child in family if "handlers.server.worker" in " ".join(child.cmdline())])
 
 
 @pytest.mark.parametrize(

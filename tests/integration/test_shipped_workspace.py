@@ -29,6 +29,8 @@ from jobs.recipes.expand import Recipe, Recipes, job_environment
 from jobs.recipes.workspace import copy_workspace
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 40.0
 
 

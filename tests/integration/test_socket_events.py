@@ -24,7 +24,7 @@ from jobs.model import Scope
 from jobs.store.tokens import Tokens
 from support.events import EventLog
 from support.raw_socket import raw_socket
-from support.server import PROGRAMS, RunningServer, task_submission
+from support.server import PROGRAMS, RunningServer, start_server, task_submission
 from support.waiting import eventually
 
 TRANSPORTS = ("websocket", "polling")
@@ -563,9 +563,16 @@ def until_closed(connection: websocket.WebSocket) -> list[str]:
 WAYS_IN = {"nothing is said": [], "a wrong token": ['40{"token":"wrong"}'], "in and out again": ['40{"token":"TOKEN"}', "41"]}
 
 
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with start_server(tmp_path_factory.mktemp("impatient"), silent_seconds=3) as server:
+        yield server
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS_IN)
-def test_a_connection_on_which_nobody_is_let_in_is_closed(way: str, make_server: Callable[..., RunningServer]) -> None:
-    server = make_server(silent_seconds=3)
+def test_a_connection_on_which_nobody_is_let_in_is_closed(way: str, impatient: RunningServer) -> None:
+    server = impatient
     with server.connect() as honest:
         connection = websocket.create_connection(f"{server.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket", timeout=20)
         try:
@@ -580,8 +587,9 @@ def test_a_connection_on_which_nobody_is_let_in_is_closed(way: str, make_server:
         assert honest.call("subscribe", {"all": True})["ok"]
 
 
-def test_a_long_poll_on_which_nobody_is_let_in_ends(make_server: Callable[..., RunningServer]) -> None:
-    server = make_server(silent_seconds=3)
+@pytest.mark.slow
+def test_a_long_poll_on_which_nobody_is_let_in_ends(impatient: RunningServer) -> None:
+    server = impatient
     address = f"{server.url}/socket.io/?EIO=4&transport=polling"
     session = json.loads(server.session.get(address, timeout=20).text[1:])["sid"]
 

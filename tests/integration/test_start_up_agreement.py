@@ -13,6 +13,8 @@ import pytest
 
 from support.server import start_server
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("handlers", "jobs", "openapi")
 PROGRAM = "import sys; from handlers.cli.main import main; sys.exit(main())"  # the command itself would find the packages as they are

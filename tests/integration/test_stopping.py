@@ -20,6 +20,8 @@ from support.programs import processes_of, program, runs
 from support.server import TASKS, RunningServer, command, task_submission
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 WAITS = "Stopping: running jobs (1) have their grace period to end; a second signal ends them at once."
 GRACE_SECONDS = 30  # of the task `patient`
 

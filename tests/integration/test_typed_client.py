@@ -24,7 +24,7 @@ NODE_TOOLS = Path(__file__).parents[1] / "node" / "run.py"
 UNKNOWN_JOB = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
 TRANSPORTS = pytest.mark.parametrize("transport", ["websocket", "polling"])
 
-pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the packages
+pytestmark = [pytest.mark.builds, pytest.mark.timeout(300)]  # the first run on a machine installs the packages
 
 
 class Watch:
