@@ -466,7 +466,7 @@ def test_a_server_under_nohup_outlives_its_terminal_and_keeps_its_database_to_it
     data.mkdir(parents=True, mode=0o755)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
     try:
-        server = make_server(data.parent)
+        server = make_server(data.parent, migrated=False)
     finally:
         signal.signal(signal.SIGHUP, before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in data.glob("runcast.db*")}
