@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -521,3 +522,17 @@ def test_a_line_that_is_long_for_the_cap_costs_no_log_its_end(make_server: Calla
         assert events.of("error") == []
         seqs = [payload["first_seq"] + place for payload in events.of("log", job_id) for place in range(len(payload["lines"]))]
     assert seqs == [*range(1, dropped["first_seq"]), *range(dropped["last_seq"] + 1, count + 1)]
+
+
+def test_force_ends_processes_that_outlive_their_command_in_the_grace(server: RunningServer, tmp_path: Path) -> None:
+    script = (
+        f"(trap '' TERM; echo ready; sleep 60 & wait; sleep 60) & trap 'touch {tmp_path}/left; exit' TERM; while :; do sleep 0.02; done"
+    )
+    job_id = server.submit({**task_submission("patient", script=script)})["id"]
+    server.wait_for_log(job_id, "ready")
+    server.call("POST", f"/jobs/{job_id}/cancel")
+    eventually((tmp_path / "left").exists, "the command obeys")
+    server.call("POST", f"/jobs/{job_id}/cancel", json={"force": True})
+    began = time.monotonic()
+    assert server.wait(job_id)["status"] == "cancelled"
+    assert time.monotonic() - began < 3

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import psutil
 import pytest
 import socketio
 import websocket
+from websocket import ABNF
 
 from handlers.contract.document import Contract
 from jobs.bootstrap import open_database
@@ -598,3 +599,21 @@ def test_a_long_poll_on_which_nobody_is_let_in_ends(impatient: RunningServer) ->
         return answer.status_code == 200 and server.session.post(f"{address}&sid={session}", data="3", timeout=20).status_code == 200
 
     eventually(lambda: not known(), "the session is not known any more", seconds=20)
+
+
+def test_an_endless_websocket_message_closes_the_connection(server: RunningServer) -> None:
+    """A WebSocket is there before any token is asked for."""
+    url = server.url.replace("http://", "ws://") + "/socket.io/?EIO=4&transport=websocket"
+    connection = websocket.create_connection(url, timeout=20)
+    connection.recv()
+    part = ABNF.create_frame("x" * (1 << 16), ABNF.OPCODE_TEXT, 0)
+    with suppress(OSError):
+        for _ in range(64):
+            connection.send_frame(part)
+            part = ABNF.create_frame("x" * (1 << 16), ABNF.OPCODE_CONT, 0)
+    with suppress(OSError):  # reset, when what was sent meanwhile finds nobody there
+        code, answer = connection.recv_data()
+        assert (code, answer[:2]) == (ABNF.OPCODE_CLOSE, (1009).to_bytes(2, "big"))
+    connection.shutdown()  # type: ignore[no-untyped-call]
+    with server.connect() as events:
+        assert events.call("subscribe", {"all": True}) == {"ok": True}

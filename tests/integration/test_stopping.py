@@ -15,7 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from jobs.bootstrap import make_engine, open_database
 from jobs.execution.signals import REPEAT_SECONDS
+from jobs.store.jobs import Store
 from support.programs import processes_of, program, runs
 from support.server import TASKS, RunningServer, command, task_submission
 from support.waiting import eventually
@@ -203,3 +205,39 @@ def worker_of(process: subprocess.Popen[bytes]) -> int | None:
 def catches(pid: int, signum: int) -> bool:
     mask = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return mask is not None and bool(int(mask[1], 16) >> (signum - 1) & 1)
+
+
+def test_a_stop_cancels_jobs_although_the_dispatcher_was_just_killed(make_server: Callable[..., RunningServer]) -> None:
+    server = make_server(slots=1)
+    job_id = server.shell("echo started; exec sleep 60")
+    server.wait_for_log(job_id, "started")
+    worker = server.part("worker")
+    # A supervisor leads a session of its own, the dispatcher does not.
+    dispatcher = next(child for child in worker.children() if os.getsid(child.pid) == os.getsid(worker.pid))
+    server.session.close()
+    worker.suspend()
+    dispatcher.kill()
+    worker.terminate()
+    server.process.send_signal(signal.SIGTERM)
+    worker.resume()
+    server.process.wait(20)
+    store = Store(open_database(server.database_url), make_engine(server.database_url))
+    job = store.get(job_id)
+    store.database.close()
+    assert (job.status, job.reason) == ("cancelled", "server_shutdown")
+
+
+def test_a_server_under_nohup_ignores_sighup_and_its_database_is_private(make_server: Callable[..., RunningServer], tmp_path: Path) -> None:
+    data = tmp_path / "open" / "data"
+    data.mkdir(parents=True, mode=0o755)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
+    try:
+        server = make_server(data.parent, migrated=False)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in data.glob("runcast.db*")}
+    assert modes.keys() >= {"runcast.db", "runcast.db-wal"}
+    assert set(modes.values()) == {0o600}
+    server.process.send_signal(signal.SIGHUP)
+    assert server.wait(server.run("true"))["status"] == "completed"
+    assert server.process.poll() is None
