@@ -112,7 +112,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
-def test_one_clear_line(mistake: Mistake, place: Place) -> None:
+def test_an_operator_error_is_one_clear_line(mistake: Mistake, place: Place) -> None:
     options = {"port": 0, "data_dir": place.folder / "data", **mistake.options(place)}
     before = set(psutil.pids())
     environment = {**os.environ, **mistake.environment, "COLUMNS": "200"}
@@ -149,7 +149,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
 
 @pytest.mark.parametrize("data_dir", ["data", "{folder}/data", "link"])
 @pytest.mark.parametrize("name", ["serve", "worker"])
-def test_a_second_worker_on_one_data_folder_is_refused_and_harms_nothing(serving: RunningServer, name: str, data_dir: str) -> None:
+def test_a_second_worker_on_one_data_folder_is_refused(serving: RunningServer, name: str, data_dir: str) -> None:
     server = serving
     options = {"data_dir": data_dir.format(folder=server.folder), **({"port": 0} if name == "serve" else {})}
     line, environment = command(name, **options), {**os.environ, "RUNCAST_TOKEN": "another-token"}
@@ -175,7 +175,7 @@ def with_given_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runni
     [("gpu-1", {}), ("gpu-2", {"RUNCAST_TOKEN": "another-token"})],
     ids=["no token", "another token"],
 )
-def test_a_worker_of_another_queue_leaves_the_token_as_it_is(
+def test_a_worker_of_another_queue_leaves_the_token_unchanged(
     with_given_token: RunningServer, queue: str, environment: dict[str, str]
 ) -> None:
     server = with_given_token
@@ -189,7 +189,7 @@ def test_a_worker_of_another_queue_leaves_the_token_as_it_is(
             worker.terminate()
 
 
-def test_a_server_without_worker_shares_the_folder_and_its_token_takes_the_place_of_the_one_before(
+def test_a_second_server_without_a_worker_replaces_the_token(
     make_server: Callable[..., RunningServer],
 ) -> None:
     server = make_server(slots=1)

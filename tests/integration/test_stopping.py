@@ -67,7 +67,7 @@ def insist(process: subprocess.Popen[bytes], signum: signal.Signals) -> int:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT])
-def test_one_signal_that_reaches_every_process_is_one(signum: signal.Signals, make_server: Callable[..., RunningServer]) -> None:
+def test_one_signal_to_every_process_counts_once(signum: signal.Signals, make_server: Callable[..., RunningServer]) -> None:
     """As from what stops services, from a terminal that closes, or from a launcher that passes on what the terminal sent to both."""
     server = make_server(slots=1, lease_seconds=1)
     job_id = stubborn(server)
@@ -85,7 +85,7 @@ def test_one_signal_that_reaches_every_process_is_one(signum: signal.Signals, ma
     assert insist(server.process, signal.SIGINT) == 0
 
 
-def test_a_worker_by_itself_counts_too(make_server: Callable[..., RunningServer]) -> None:
+def test_a_second_signal_ends_the_jobs_of_a_worker_at_once(make_server: Callable[..., RunningServer]) -> None:
     server = make_server(slots=1, no_worker=True)
     with worker(server) as process:
         job_id = stubborn(server)
@@ -123,7 +123,7 @@ def crash(server: RunningServer) -> None:
     eventually(lambda: not any(runs(part.pid) for part in parts), "the parts of a killed server end by themselves")
 
 
-def test_a_stop_ends_the_jobs_that_a_crash_left_to_other_queues(make_server: Callable[..., RunningServer]) -> None:
+def test_a_stop_ends_jobs_of_other_queues_that_a_crash_left(make_server: Callable[..., RunningServer]) -> None:
     first = make_server(slots=1)
     job_id = first.shell("exec sleep 600")
     eventually(lambda: processes_of(job_id), "the job runs")
@@ -135,7 +135,7 @@ def test_a_stop_ends_the_jobs_that_a_crash_left_to_other_queues(make_server: Cal
     assert stored(second, "SELECT status, reason FROM jobs") == ("cancelled", "server_shutdown")
 
 
-def test_a_stop_leaves_the_jobs_that_another_worker_was_told_to_keep(make_server: Callable[..., RunningServer]) -> None:
+def test_a_stop_leaves_jobs_that_another_worker_keeps(make_server: Callable[..., RunningServer]) -> None:
     first = make_server(slots=1, keep_jobs=True)
     job_id = first.shell("exec sleep 600")
     eventually(lambda: processes_of(job_id), "the job runs")
@@ -148,7 +148,7 @@ def test_a_stop_leaves_the_jobs_that_another_worker_was_told_to_keep(make_server
     assert processes_of(job_id) == []
 
 
-def test_a_server_whose_worker_has_just_died_says_so_if_it_leaves_jobs(make_server: Callable[..., RunningServer]) -> None:
+def test_a_server_without_its_worker_reports_jobs_that_it_leaves(make_server: Callable[..., RunningServer]) -> None:
     """Whether the worker is there again when the stop comes is a matter of milliseconds; what is said is true either way."""
     server = make_server(slots=1)
     job_id = server.shell("exec sleep 600")
@@ -164,7 +164,7 @@ def test_a_server_whose_worker_has_just_died_says_so_if_it_leaves_jobs(make_serv
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.2])
-def test_a_stop_that_comes_while_the_worker_starts_still_ends_the_jobs(make_server: Callable[..., RunningServer], delay: float) -> None:
+def test_a_stop_while_the_worker_starts_ends_the_jobs(make_server: Callable[..., RunningServer], delay: float) -> None:
     first = make_server(slots=1)
     job_id = first.shell("exec sleep 600")
     eventually(lambda: processes_of(job_id), "the job runs")
