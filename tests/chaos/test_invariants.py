@@ -371,7 +371,7 @@ def counted(lines: int, dropped: int = 0) -> dict[str, Any]:
     return {"log": {"lines": lines, "dropped_lines": dropped}}
 
 
-def test_the_reader_accepts_a_log_with_a_gap() -> None:
+def test_logs_with_a_gap_are_checked() -> None:
     whole, gap = b"line 1\nline 2\n", b"[runcast: lines 3 to 8 were dropped, the log was too long]\n"
     assert head_and_tail(whole, counted(2)) is None
     assert head_and_tail(whole + b"lin", counted(3)) is None

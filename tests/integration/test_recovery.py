@@ -163,7 +163,7 @@ def test_a_job_survives_the_death_of_the_whole_service(make_server: MakeServer, 
     job.finish(second)
 
 
-def test_a_job_whose_supervisor_and_service_died_is_ended(make_server: MakeServer, tmp_path: Path) -> None:
+def test_a_job_and_its_supervisor_survive_the_death_of_all_others(make_server: MakeServer, tmp_path: Path) -> None:
     first = make_server(tmp_path / "server", check=False, slots=2)
     job = Counted(first, tmp_path)
     supervisor = supervisor_of(first, job.id)
