@@ -34,18 +34,18 @@ console: venv ## Build the web pages, if their sources have changed
 
 # Three files at a time, the long ones first (tests/conftest.py): on two cores, one waits while two work. More would take time from tests
 # that measure time.
-PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest --dist loadfile --no-loadscope-reorder
 QUICK  := not browser and not builds and not chaos and not slow
 
 test: console ## Run all tests (options: ARGS="-n 0 -k cancel"; -n 0 runs one at a time)
-	@$(BIN)/python $(PYTEST) $(ARGS)
+	@$(BIN)/python $(PYTEST) -n 3 $(ARGS)
 
 test-quick: venv ## Run the tests that need less than a minute together
-	@$(BIN)/python $(PYTEST) -m "$(QUICK)" $(ARGS)
+	@$(BIN)/python $(PYTEST) -n 2 -m "$(QUICK)" $(ARGS)
 
 coverage: console ## Run all tests and print the branch coverage, of the processes of servers too
 	@$(BIN)/coverage erase
-	@COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/coverage run $(PYTEST) $(ARGS)
+	@COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/coverage run $(PYTEST) -n 3 $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

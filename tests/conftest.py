@@ -42,7 +42,7 @@ LONG_FIRST = ("chaos", "browser", "e2e", "contract", "property", "conformance", 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "make_server" in getattr(item, "fixturenames", ()):
+        if not {"make_server", "tour"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONG_FIRST.index(item.path.relative_to(Path(__file__).parent).parts[0]))
 

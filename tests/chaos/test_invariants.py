@@ -168,6 +168,7 @@ def at_rest(served: tuple[RunningServer, Surroundings]) -> str:
     return " ".join(findings.broken)
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_service_at_rest_are_reported(served: tuple[RunningServer, Surroundings], monkeypatch: pytest.MonkeyPatch) -> None:
     server, surroundings = served
     server.wait(server.run("true"))

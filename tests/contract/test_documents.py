@@ -19,11 +19,12 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
 from jobs.model import ENDED
+from support.compatibility import LOADER
 
 ROOT = Path(__file__).parents[2]
 NODE_TOOLS = ROOT / "tests" / "node" / "run.py"
 FILES = ("jobs.yaml", "jobs.asyncapi.yaml")
-DOCUMENTS: dict[str, Any] = {file: yaml.safe_load((ROOT / "openapi" / file).read_text(encoding="utf-8")) for file in FILES}
+DOCUMENTS: dict[str, Any] = {file: yaml.load((ROOT / "openapi" / file).read_text(encoding="utf-8"), Loader=LOADER) for file in FILES}
 OPENAPI, ASYNCAPI = DOCUMENTS.values()
 REGISTRY: Registry[Any] = Registry().with_resources((file, DRAFT4.create_resource(document)) for file, document in DOCUMENTS.items())
 METHODS = ("get", "post", "put", "patch", "delete")

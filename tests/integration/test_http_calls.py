@@ -24,11 +24,12 @@ from handlers.web.gateway import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY
 from jobs.bootstrap import open_database
 from jobs.model import Scope
 from jobs.store.tokens import Tokens
+from support.compatibility import LOADER
 from support.server import RunningServer, task_submission
 from support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-OPENAPI: dict[str, Any] = yaml.safe_load((ROOT / "openapi" / "jobs.yaml").read_text(encoding="utf-8"))
+OPENAPI: dict[str, Any] = yaml.load((ROOT / "openapi" / "jobs.yaml").read_text(encoding="utf-8"), Loader=LOADER)
 LONG = "echo started; exec sleep 600"
 RAW = {"Accept": "text/plain"}
 
@@ -512,7 +513,7 @@ def test_contract_is_served_as_written_except_for_its_url(server: RunningServer)
 
 def test_references_in_the_served_events_contract_resolve(server: RunningServer) -> None:
     served = requests.get(f"{server.url}/api/asyncapi.json", timeout=20).json()
-    written = yaml.safe_load((ROOT / "openapi" / "jobs.asyncapi.yaml").read_text(encoding="utf-8"))
+    written = yaml.load((ROOT / "openapi" / "jobs.asyncapi.yaml").read_text(encoding="utf-8"), Loader=LOADER)
     assert served["asyncapi"] == "3.0.0"
     assert served["servers"]["this"]["host"] == urlsplit(server.url).netloc
     assert json.loads(json.dumps(written).replace("jobs.yaml#", "openapi.json#")) == {**served, "servers": written["servers"]}

@@ -421,6 +421,7 @@ def test_bytes_that_are_no_request_are_answered_with_a_problem(place: Place, dat
     assert answer.headers["X-Content-Type-Options"] == "nosniff" and "sandbox" in answer.headers["Content-Security-Policy"]
 
 
+@pytest.mark.slow
 def test_a_missing_workspace_is_a_problem_until_it_is_back(tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
     copy_workspace(workspace)
@@ -442,6 +443,7 @@ def test_a_missing_workspace_is_a_problem_until_it_is_back(tmp_path: Path) -> No
         assert server.wait(server.run("true"))["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_full_queue_refuses_submissions_and_retries(tmp_path: Path) -> None:
     with start_server(tmp_path, slots=1, max_pending=2) as server:
         ended = server.run("true")
