@@ -60,7 +60,7 @@ class Message:
 
 
 def payloads(contract: Contract, event: str, *, valid: bool) -> st.SearchStrategy[Any]:
-    """What the schema of an event's payload allows, or (negative) does not. As bytes: something that is not even JSON."""
+    """What the schema of an event's payload allows, or does not. As bytes: something that is not even JSON."""
     from schemathesis import GenerationMode, openapi  # takes a second, which every collection of the tests would pay
 
     schema = contract.asyncapi["components"]["messages"][event]["payload"]["schema"]
