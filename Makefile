@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve console test check lint types imports dependencies lint-contract lint-console fix chaos fuzz fuzz-events client pictures lock audit release-contracts clean
+.PHONY: help venv demo serve console test test-quick coverage check lint types imports dependencies lint-contract lint-console fix chaos fuzz fuzz-events client pictures lock audit release-contracts clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,9 +32,22 @@ serve: console ## Start the server; Ctrl-C stops it (options: ARGS="--port 9000"
 console: venv ## Build the web pages, if their sources have changed
 	@$(BIN)/python console/build.py
 
-# Two files at a time, the long ones first. Each starts processes of its own; with more at a time, tests run into their time limits.
+# Three files at a time, the long ones first (tests/conftest.py): on two cores, one waits while two work. More would take time from tests
+# that measure time.
+PYTEST := -m pytest --dist loadfile --no-loadscope-reorder
+QUICK  := not browser and not builds and not chaos and not slow
+
 test: console ## Run all tests (options: ARGS="-n 0 -k cancel"; -n 0 runs one at a time)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python $(PYTEST) -n 3 $(ARGS)
+
+test-quick: venv ## Run the tests that need less than a minute together
+	@$(BIN)/python $(PYTEST) -n 2 -m "$(QUICK)" $(ARGS)
+
+coverage: console ## Run all tests and print the branch coverage, of the processes of servers too
+	@$(BIN)/coverage erase
+	@COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/coverage run $(PYTEST) -n 3 $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 check: lint types imports dependencies lint-contract lint-console ## Check format, types, imports, dependencies and contracts; changes no file
 
@@ -95,6 +108,6 @@ release-contracts: venv ## Keep copies of the contracts of this version, for the
 	  [shutil.copy(path, folder) for path in pathlib.Path("openapi").glob("*.yaml")]'
 
 clean: ## Remove the environment and all files that tools have made
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis tests/node/node_modules \
+	@rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis tests/node/node_modules \
 	  console/node_modules console/client/dist console/client/src/generated console/src/generated handlers/console
 	@find handlers jobs openapi tests -name __pycache__ -prune -exec rm -rf {} +

@@ -25,12 +25,26 @@ from support.waiting import eventually
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by what we start, and servers heed that
 for name in [name for name in os.environ if name.startswith("RUNCAST_")]:
     del os.environ[name]  # the environment of whoever runs the tests must not decide what they show
+# Many containers set it. Then each of the hundred servers, and each run of the tests, would compile every module again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The same examples in every run, so that a failure is the fault of a change; `--hypothesis-profile explore` looks for new ones. Without
 # deadlines, because the machine may be busy.
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile("explore", deadline=None, max_examples=2000, stateful_step_count=100, print_blob=True)
 settings.load_profile("repeatable")
+
+
+LONG_FIRST = ("chaos", "browser", "e2e", "contract", "property", "conformance", "integration", "unit")
+"""Folders, the one with the longest files first: processes that share the tests by file then end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not {"make_server", "tour"}.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: LONG_FIRST.index(item.path.relative_to(Path(__file__).parent).parts[0]))
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +91,7 @@ def harness(database_url: str) -> Iterator[StoreHarness]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server for all tests that need nothing special of it: 2 slots, the shipped workspace, the tasks of `support/tasks.toml`."""
-    with start_server(tmp_path_factory.mktemp("server"), slots=2) as running:
+    with start_server(tmp_path_factory.mktemp("server"), migrated=False, slots=2) as running:
         START_UPS.add(running.pid)
         yield running
         START_UPS.discard(running.pid)

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.ggevent import GeventWorker
 
+from handlers.server.startup import GATE, GO, LIFELINE, LISTENER, SETTINGS
 from jobs.errors import RuncastError
 from jobs.logging_setup import log_to_stderr
 from jobs.settings import Settings
@@ -40,6 +42,16 @@ class GunicornWorker(GeventWorker):  # type: ignore[misc]
         super().__init__(*arguments, **options)
         self._stop_requested = Event()
         self._open_requests = 0
+
+    def load_wsgi(self) -> None:
+        self.app.import_app()
+        while (gate := self.app.look_at_gate()) is None:
+            self.notify()  # or the parent process would take this one for stuck, and kill it
+        if gate != GO:  # the server has ended before the store was prepared
+            _stop_parent_of(self)
+            sys.exit(0)
+        self.app.close_gate()
+        super().load_wsgi()
 
     def run(self) -> None:
         for listener in self.sockets:  # accepted connections inherit it
@@ -62,6 +74,8 @@ class GunicornWorker(GeventWorker):  # type: ignore[misc]
         # The end of the process closes the remaining connections.
 
     def handle_exit(self, sig: int, frame: object) -> None:
+        if not self.booted:
+            sys.exit(0)
         super().handle_exit(sig, frame)
         self._stop_requested.set()
 
@@ -74,12 +88,13 @@ class GunicornWorker(GeventWorker):  # type: ignore[misc]
 
 
 class Api(BaseApplication):  # type: ignore[misc]
-    """gunicorn, configured. `listener` and `lifeline` are file descriptors from `handlers.server.serve`."""
+    """gunicorn, configured. `listener`, `lifeline` and `gate` are file descriptors from `handlers.server.serve`."""
 
-    def __init__(self, settings: Settings, *, listener: int, lifeline: int) -> None:
+    def __init__(self, settings: Settings, *, listener: int, lifeline: int, gate: int) -> None:
         self._settings = settings
         self._listener = listener
         self._lifeline = lifeline
+        self._gate = gate
         super().__init__()
 
     def load_config(self) -> None:
@@ -102,9 +117,25 @@ class Api(BaseApplication):  # type: ignore[misc]
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Any:
+    def import_app(self) -> None:
+        """Import everything that `load` needs. The store need not be prepared for it."""
         # Where aiohttp is installed, Connexion and engineio import it for parts that Flask does not need. It takes a seventh of the start.
         sys.modules.setdefault("aiohttp", None)  # type: ignore[arg-type]
+        import handlers.server.app  # noqa: F401
+
+    def look_at_gate(self) -> bytes | None:
+        """GO when the store is prepared, nothing when the server has ended before; None after a second without either."""
+        with socket.socket(fileno=os.dup(self._gate)) as gate:
+            gate.settimeout(1.0)
+            with suppress(TimeoutError):
+                return gate.recv(1, socket.MSG_PEEK)
+        return None
+
+    def close_gate(self) -> None:
+        """The parent process keeps its own descriptor, for a process that takes the place of this one."""
+        os.close(self._gate)
+
+    def load(self) -> Any:
         from handlers.server.app import create_app
         from handlers.web.gateway import malformed_request_answer
 
@@ -117,30 +148,34 @@ class Api(BaseApplication):  # type: ignore[misc]
             # For gunicorn, this status means that the application cannot be loaded: it ends, too, instead of trying again for ever.
             sys.exit(4)
 
-    def _begin(self, worker: Any) -> None:
+    def _begin(self, worker: GunicornWorker) -> None:
         # Everything loaded so far stays, so that the garbage collector need not examine it again and again.
         gc.collect()
         gc.freeze()
         self._watch_lifeline(worker)
 
-    def _watch_lifeline(self, worker: Any) -> None:
+    def _watch_lifeline(self, worker: GunicornWorker) -> None:
         from gevent.os import tp_read
 
         def watch() -> None:
             tp_read(self._lifeline, 1)
-            # When gunicorn's arbiter was killed, too, the parent is another process by now, perhaps the first of the machine.
-            if os.getppid() == worker.ppid:
-                os.kill(worker.ppid, signal.SIGTERM)
+            _stop_parent_of(worker)
 
         gevent.spawn(watch)
 
 
+def _stop_parent_of(worker: GunicornWorker) -> None:
+    # When the parent was killed too, another process has taken its place, perhaps the first process of the machine.
+    if os.getppid() == worker.ppid:
+        os.kill(worker.ppid, signal.SIGTERM)
+
+
 def main() -> int:
     log_to_stderr()
-    settings = Settings.from_json(json.loads(os.environ.pop("RUNCAST_SETTINGS")))
-    listener, lifeline = int(os.environ.pop("RUNCAST_LISTENER")), int(os.environ.pop("RUNCAST_LIFELINE"))
+    settings = Settings.from_json(json.loads(os.environ.pop(SETTINGS)))
+    listener, lifeline, gate = (int(os.environ.pop(name)) for name in (LISTENER, LIFELINE, GATE))
     try:
-        Api(settings, listener=listener, lifeline=lifeline).run()
+        Api(settings, listener=listener, lifeline=lifeline, gate=gate).run()
     except SystemExit as error:
         return 2 if error.code in (3, 4) else int(error.code or 0)
     return 0

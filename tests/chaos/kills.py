@@ -63,15 +63,15 @@ class Victims:
         return self._part("handlers.server.api")
 
     def worker(self) -> list[psutil.Process]:
-        return self._part("jobs.run_worker")
+        return self._part("handlers.server.worker")
 
     def dispatcher(self) -> list[psutil.Process]:
-        return [child for child in self._part("jobs.run_worker", children=True) if not leads_session(child)]
+        return [child for child in self._part("handlers.server.worker", children=True) if not leads_session(child)]
 
     def spares(self) -> list[psutil.Process]:
         """Supervisors that have no job now; one may be given one at this very moment."""
         busy = {running.supervisor for running in self._running()}
-        return [child for child in self._part("jobs.run_worker", children=True) if leads_session(child) and child.pid not in busy]
+        return [child for child in self._part("handlers.server.worker", children=True) if leads_session(child) and child.pid not in busy]
 
     def supervisor(self) -> list[psutil.Process]:
         return self._one_of([running.supervisor for running in self._running()])

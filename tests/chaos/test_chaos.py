@@ -22,7 +22,7 @@ QUOTED = re.compile(r"^\| `([a-z-]+)`: [^|]* \| ([\d,]+) [^|]*\| ([\d,]+) ", re.
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("scenario", FAULTS, ids=lambda scenario: scenario.name)
-def test_the_service_survives(scenario: Scenario, tmp_path: Path) -> None:
+def test_the_service_survives_each_fault(scenario: Scenario, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
     outcome = scenario.run(scenario.small, random.Random(f"{seed}:{scenario.name}"), tmp_path)
@@ -34,7 +34,7 @@ def test_names_are_unique_and_doses_grow() -> None:
     assert all(0 < scenario.small <= scenario.full for scenario in SCENARIOS)
 
 
-def test_the_documents_quote_every_row_at_its_full_dose() -> None:
+def test_the_documents_quote_every_scenario_at_its_full_dose() -> None:
     readme, security = (ROOT / "README.md").read_text(), (ROOT / "SECURITY.md").read_text()
     rows = {name: [int(number.replace(",", "")) for number in numbers] for name, *numbers in QUOTED.findall(readme)}
     assert list(rows) == [scenario.name for scenario in SCENARIOS]
@@ -47,7 +47,7 @@ def test_the_documents_quote_every_row_at_its_full_dose() -> None:
     assert f"{attacks} of {attacks}" in readme and f"{attacks} of {attacks}" in security
 
 
-def test_whatever_is_broken_is_not_ok() -> None:
+def test_an_outcome_with_anything_broken_is_not_ok() -> None:
     assert Outcome(done=1, survived=1).ok
     assert Outcome(done=1, survived=1, attacks=2, refused=2).ok
     for broken in (

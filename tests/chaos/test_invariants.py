@@ -82,7 +82,7 @@ def broken(surroundings: Surroundings, *accepted: str) -> list[str]:
     return findings.broken
 
 
-def test_nothing_is_wrong_with_what_was_not_spoilt(surroundings: Surroundings) -> None:
+def test_an_unspoilt_service_breaks_no_invariant(surroundings: Surroundings) -> None:
     assert broken(surroundings) == []
 
 
@@ -104,7 +104,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("statement", SPOILT)
-def test_what_was_spoilt_is_seen(statement: str, surroundings: Surroundings) -> None:
+def test_every_broken_invariant_is_reported(statement: str, surroundings: Surroundings) -> None:
     spoil(surroundings, statement)
     with closing(sqlite3.connect(surroundings.database)) as connection:
         connection.row_factory = sqlite3.Row
@@ -112,11 +112,11 @@ def test_what_was_spoilt_is_seen(statement: str, surroundings: Surroundings) -> 
     assert broken(surroundings)
 
 
-def test_a_job_that_was_accepted_and_is_not_there_is_missed(surroundings: Surroundings) -> None:
+def test_a_missing_accepted_job_is_reported(surroundings: Surroundings) -> None:
     assert "was accepted and is not there" in broken(surroundings, "a-job")[0]
 
 
-def test_lines_are_counted_and_compared() -> None:
+def test_lost_and_changed_lines_are_counted() -> None:
     for lines, lost in ((["line 1", "line 2"], 1), (["line 1", "line 3"], 1), (["line 2", "line 1", "line 3"], 0), (["line 1"] * 3, 0)):
         findings = Findings()
         hold_numbered(findings, lines, of="a job", at_least=3)
@@ -131,7 +131,7 @@ def test_a_process_of_an_ended_job_is_found(surroundings: Surroundings) -> None:
     assert findings.left_processes == 1
 
 
-def test_what_a_service_left_is_found(surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftovers_of_a_service_are_found(surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chaos.invariants.PATIENCE_SECONDS", 0.1)
     (surroundings.temporary / "runcast-job-1").mkdir()
     with subprocess.Popen(["sleep", "600"], env={MARK: surroundings.mark}) as left:
@@ -142,7 +142,7 @@ def test_what_a_service_left_is_found(surroundings: Surroundings, monkeypatch: p
     assert len(findings.broken) == 2
 
 
-def test_an_open_pipe_is_seen() -> None:
+def test_an_open_pipe_is_reported() -> None:
     before = job_descriptors(os.getpid())
     ends_of_pipe = os.pipe()
     try:
@@ -168,7 +168,8 @@ def at_rest(served: tuple[RunningServer, Surroundings]) -> str:
     return " ".join(findings.broken)
 
 
-def test_what_is_left_at_rest_is_seen(served: tuple[RunningServer, Surroundings], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_leftovers_of_a_service_at_rest_are_reported(served: tuple[RunningServer, Surroundings], monkeypatch: pytest.MonkeyPatch) -> None:
     server, surroundings = served
     server.wait(server.run("true"))
     assert at_rest(served) == ""
@@ -241,7 +242,7 @@ def note(load: Load, job: LoadJob, *, starts: int, said: int) -> None:
         (1, 4, "lost 1"),
     ],
 )
-def test_the_load_is_held_against_its_notes(server: RunningServer, surroundings: Surroundings, starts: int, lines: int, told: str) -> None:
+def test_the_load_is_compared_with_its_notes(server: RunningServer, surroundings: Surroundings, starts: int, lines: int, told: str) -> None:
     job = LoadJob("0-numbered", "numbered", lines, 1, id=accepted(surroundings)[0])
     load = make_load(server, surroundings, job)
     note(load, job, starts=starts, said=3)
@@ -251,7 +252,7 @@ def test_the_load_is_held_against_its_notes(server: RunningServer, surroundings:
     assert bool(seen) == bool(told) and told in " ".join(seen)
 
 
-def test_a_load_that_did_nothing_shows_nothing(server: RunningServer, surroundings: Surroundings) -> None:
+def test_a_load_that_did_nothing_is_not_ok(server: RunningServer, surroundings: Surroundings) -> None:
     findings = Findings()
     hold_load(findings, make_load(server, surroundings), lost_at_most=0)
     assert findings.broken == ["the load did nothing"]
@@ -287,7 +288,7 @@ def test_lines_that_were_stored_when_a_supervisor_died_are_not_lost(
     assert findings.broken == ["1 supervisors were lost, but only 0 were killed"]
 
 
-def test_exactly_the_jobs_whose_supervisor_was_killed_may_lose_it(server: RunningServer, surroundings: Surroundings) -> None:
+def test_only_jobs_whose_supervisor_was_killed_may_be_lost(server: RunningServer, surroundings: Surroundings) -> None:
     first, second = accepted(surroundings)
     lose(surroundings, second, lines=1)
     rounds: list[tuple[set[str], int]] = [({second}, 0), (set(), 1), ({first, second}, 1), ({first}, 2)]
@@ -297,14 +298,14 @@ def test_exactly_the_jobs_whose_supervisor_was_killed_may_lose_it(server: Runnin
         assert len(findings.broken) == told
 
 
-def test_a_log_of_several_attempts_is_cut_where_they_begin() -> None:
+def test_a_log_is_split_where_each_attempt_begins() -> None:
     lines = ["line 1", "line 2", "line 1", "line 1", "line 2"]
     assert by_attempt(lines) == [["line 1", "line 2"], ["line 1"], ["line 1", "line 2"]]
     assert by_attempt([]) == [[]]
     assert by_attempt(["line 2", "line 3"]) == [["line 2", "line 3"]]
 
 
-def test_who_is_stopped_does_nothing_more(tmp_path: Path) -> None:
+def test_a_stopped_witness_does_nothing_more(tmp_path: Path) -> None:
     script = f"while :; do echo >> {tmp_path / 'said'}; done"
     with subprocess.Popen(["sh", "-c", script]) as talker:
         stop([psutil.Process(talker.pid)])
@@ -316,7 +317,7 @@ def test_who_is_stopped_does_nothing_more(tmp_path: Path) -> None:
     assert ((tmp_path / "said").stat().st_size if (tmp_path / "said").exists() else 0) == size
 
 
-def test_a_job_without_a_supervisor_is_noticed_while_it_runs(surroundings: Surroundings) -> None:
+def test_a_running_job_without_a_supervisor_is_reported(surroundings: Surroundings) -> None:
     findings = Findings()
     hold_leases(findings, surroundings, seconds=0.1)
     assert findings.broken == []
@@ -348,7 +349,7 @@ SEEN: dict[str, list[tuple[str, Any]]] = {
 
 
 @pytest.mark.parametrize("told", SEEN)
-def test_what_a_witness_should_not_have_seen_is_told(told: str, server: RunningServer) -> None:
+def test_a_forbidden_observation_of_a_witness_is_reported(told: str, server: RunningServer) -> None:
     witness = Witness(server, "witness")
     witness.watch("a-job")
     for event, payload in SEEN[told]:
@@ -358,7 +359,7 @@ def test_what_a_witness_should_not_have_seen_is_told(told: str, server: RunningS
     assert told in " ".join(findings.broken)
 
 
-def test_an_api_that_says_something_else_than_the_store_is_told(server: RunningServer, surroundings: Surroundings) -> None:
+def test_a_difference_between_api_and_store_is_reported(server: RunningServer, surroundings: Surroundings) -> None:
     findings = Findings()
     hold_api(findings, server, surroundings, accepted=accepted(surroundings))
     assert sum("is not in the list" in sentence for sentence in findings.broken) == 2
@@ -371,7 +372,7 @@ def counted(lines: int, dropped: int = 0) -> dict[str, Any]:
     return {"log": {"lines": lines, "dropped_lines": dropped}}
 
 
-def test_a_log_with_a_gap_is_read() -> None:
+def test_logs_with_a_gap_are_checked() -> None:
     whole, gap = b"line 1\nline 2\n", b"[runcast: lines 3 to 8 were dropped, the log was too long]\n"
     assert head_and_tail(whole, counted(2)) is None
     assert head_and_tail(whole + b"lin", counted(3)) is None
@@ -387,7 +388,7 @@ def test_a_log_with_a_gap_is_read() -> None:
     assert "bytes are kept of the head" in str(head_and_tail(whole + gap + b"line 9\n", counted(9, 6)))
 
 
-def test_pids_are_numbers_and_different() -> None:
+def test_pids_are_distinct_numbers() -> None:
     assert pids(3)(b"1\n2\n3\n", {}) is None
     for raw in (b"1\n2\n3\n4\n", b"1\n1\n", b"1\nx\n", b"1 2\n"):
         assert pids(3)(raw, {}) is not None

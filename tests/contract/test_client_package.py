@@ -16,7 +16,7 @@ from support.server import RunningServer
 NODE = [sys.executable, str(ROOT / "tests" / "node" / "run.py")]
 STRICT = ("--strict", "--noEmit", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "--lib", "es2022,dom")
 
-pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the packages
+pytestmark = [pytest.mark.builds, pytest.mark.timeout(300)]  # the first run on a machine installs the packages
 
 
 def readme() -> str:
@@ -49,7 +49,7 @@ def compiled(*programs: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=programs[0].parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_the_lines_of_the_readme_compile_and_show_a_whole_log(folder: Path, server: RunningServer) -> None:
+def test_the_program_of_the_readme_compiles_and_shows_a_whole_log(folder: Path, server: RunningServer) -> None:
     lines = readme()
     assert len(lines.strip().splitlines()) <= 7, "an import, an empty line and five more"
     assert "'http://127.0.0.1:8000'" in lines
@@ -64,7 +64,7 @@ def test_the_lines_of_the_readme_compile_and_show_a_whole_log(folder: Path, serv
     assert done.stdout.splitlines() == [re.sub(r"\r$", "", line) for line in server.raw_log(job["id"]).splitlines()]
 
 
-def test_what_breaks_the_contract_does_not_compile(folder: Path) -> None:
+def test_a_program_that_breaks_the_contract_does_not_compile(folder: Path) -> None:
     changes = {
         "value": ("config: 'release'", "config: 'fast'", "'\"fast\"' is not assignable"),
         "path": ("'/jobs/submit'", "'/job/submit'", "is not assignable"),
@@ -80,7 +80,7 @@ def test_what_breaks_the_contract_does_not_compile(folder: Path) -> None:
         assert any(f"wrong_{name}.ts" in line and said in line for line in done.stdout.splitlines()), (name, done.stdout)
 
 
-def test_the_package_holds_what_is_compiled_and_nothing_else(folder: Path) -> None:
+def test_the_package_holds_compiled_files_only(folder: Path) -> None:
     home = folder / "node_modules" / "@runcast" / "client"
     files = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
     assert {"package.json", "dist/index.js", "dist/index.d.ts", "dist/generated/jobs.d.ts", "dist/generated/events.d.ts"} <= files

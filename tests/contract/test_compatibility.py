@@ -25,7 +25,7 @@ def last_release() -> Path:
     return max(RELEASED.iterdir(), key=lambda folder: tuple(int(part) for part in folder.name.split(".")))
 
 
-def test_no_client_of_the_last_release_breaks() -> None:
+def test_no_client_of_the_last_release_is_broken() -> None:
     assert breaks(Contracts.load(last_release()), Contracts.load(CONTRACTS)) == []
 
 
@@ -125,10 +125,10 @@ HARMLESS: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("name", BREAKING)
-def test_what_breaks_is_told(name: str) -> None:
+def test_a_breaking_change_is_reported(name: str) -> None:
     assert changed(BREAKING[name]) != []
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_breaks_nobody_is_not(name: str) -> None:
+def test_a_compatible_change_is_not_reported(name: str) -> None:
     assert changed(HARMLESS[name]) == []

@@ -34,6 +34,7 @@ OTHERS: tuple[Any, ...] = (None, True, -1, 1.5, 1e300, "", "x" * 5000, "\n", [],
 pytestmark = pytest.mark.skipif(built_pages.page("events") is None, reason="the pages are not built; `make console` builds them")
 
 
+@pytest.mark.builds
 @pytest.mark.timeout(300)  # the first run on a machine installs the tools
 def test_browser_and_server_agree_on_violations(tmp_path: Path) -> None:
     contract = Contract.load()

@@ -52,7 +52,7 @@ def test_a_page_of_a_log_is_as_long_as_the_contract_says(server: RunningServer, 
 
 
 @pytest.mark.parametrize(("path", "name"), [("/jobs", "limit"), ("/jobs/{job_id}", "wait"), ("/jobs/{job_id}/log", "limit")])
-def test_the_bounds_hold_and_not_more(server: RunningServer, long_log: str, path: str, name: str) -> None:
+def test_the_documented_bounds_are_the_exact_ones(server: RunningServer, long_log: str, path: str, name: str) -> None:
     schema = parameter(path, name)
     statuses = {}
     for value in (schema["minimum"] - 1, schema["minimum"], schema["maximum"], schema["maximum"] + 1):
@@ -60,7 +60,7 @@ def test_the_bounds_hold_and_not_more(server: RunningServer, long_log: str, path
     assert list(statuses.values()) == [400, 200, 200, 400]
 
 
-def test_nothing_is_waited_for_unless_asked(server: RunningServer) -> None:
+def test_a_call_without_wait_answers_at_once(server: RunningServer) -> None:
     assert parameter("/jobs/{job_id}", "wait")["default"] == 0
     job_id = server.shell("sleep 60")
     started = time.monotonic()

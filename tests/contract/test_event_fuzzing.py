@@ -18,6 +18,8 @@ from support.raw_socket import raw_socket
 from support.server import PROGRAMS, RunningServer
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 TOO_MUCH = (1 << 20) + 1
 UNREAD_ANSWERS = 5000
 
@@ -34,21 +36,21 @@ def chosen(examples: int) -> settings:
 
 
 @pytest.mark.parametrize("transport", LINES)
-def test_whatever_a_client_sends_is_answered_as_the_contract_has_it(talked_to: RunningServer, transport: str) -> None:
+def test_any_message_is_answered_as_the_contract_says(talked_to: RunningServer, transport: str) -> None:
     counts = talk(talked_to, transport, chosen=chosen(60)).counts
     for met in ("taken", "refused", "unanswered", "either", "acknowledgements", "events"):
         assert counts[met] >= 3, counts
 
 
 @pytest.mark.parametrize("transport", LINES)
-def test_whatever_is_sent_in_place_of_a_token_is_refused_as_the_contract_has_it(talked_to: RunningServer, transport: str) -> None:
+def test_any_wrong_token_is_refused_as_the_contract_says(talked_to: RunningServer, transport: str) -> None:
     counts = knock(talked_to, transport, chosen=chosen(30)).counts
     assert counts["invalid-request"] >= 5 and counts["unauthenticated"] >= 5, counts
 
 
 @pytest.mark.parametrize("frame", ["1", "41", "x" * TOO_MUCH, b"x" * TOO_MUCH], ids=["bye", "disconnect", "huge", "huge and binary"])
 @pytest.mark.parametrize("transport", LINES)
-def test_what_ends_a_connection_ends_that_one_alone(talked_to: RunningServer, transport: str, frame: str | bytes) -> None:
+def test_a_violation_ends_only_its_own_connection(talked_to: RunningServer, transport: str, frame: str | bytes) -> None:
     with Conversation(talked_to, transport) as ended, Conversation(talked_to, transport) as other:
         if frame == "41":
             ended.line.send(frame)  # after which nothing is answered
@@ -62,7 +64,7 @@ def test_what_ends_a_connection_ends_that_one_alone(talked_to: RunningServer, tr
         assert len(other.say("42[]")) == 1
 
 
-def test_who_asks_without_end_and_never_polls_is_let_go_at_once(talked_to: RunningServer) -> None:
+def test_a_client_that_sends_and_never_polls_is_disconnected_at_once(talked_to: RunningServer) -> None:
     questions = SEPARATOR.join(['421["subscribe",{}]'] * 1000)
     with Conversation(talked_to, "polling") as conversation:
         for _ in range(UNREAD_ANSWERS // 2000):  # each question is answered by an event and an acknowledgement
@@ -74,7 +76,7 @@ def test_who_asks_without_end_and_never_polls_is_let_go_at_once(talked_to: Runni
                 assert time.monotonic() - begun < 10, "nothing waits for a client that does not read"
 
 
-def test_who_gives_no_sign_is_let_go_and_who_does_stays(make_server: Callable[..., RunningServer]) -> None:
+def test_silent_clients_are_disconnected_and_active_ones_stay(make_server: Callable[..., RunningServer]) -> None:
     server = make_server(silent_seconds=3)
     job_id = server.shell(f"{sys.executable} {PROGRAMS}/numbered_lines.py 5000 --bytes 200; exec sleep 60")
     with server.connect() as honest, raw_socket(server) as silent, raw_socket(server) as idle:

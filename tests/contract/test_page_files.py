@@ -37,7 +37,7 @@ def test_the_page_comes_without_a_token_under_a_strict_policy(server: RunningSer
 
 
 @needs_build
-def test_files_of_the_build_are_kept_for_ever_and_come_compressed(server: RunningServer) -> None:
+def test_files_of_the_build_are_cached_for_ever_and_compressed(server: RunningServer) -> None:
     addresses = ADDRESS.findall(plain(f"{server.url}/").text)
     assert any(address.endswith(".js") for address in addresses)
     for address in addresses:
@@ -52,11 +52,11 @@ def test_files_of_the_build_are_kept_for_ever_and_come_compressed(server: Runnin
 
 
 @pytest.mark.parametrize("path", ["console/", "console/index.html", "console/assets/none.js", "console/..%2fapp.py", "console/.built"])
-def test_nothing_else_is_served(server: RunningServer, path: str) -> None:
+def test_only_files_of_the_build_are_served(server: RunningServer, path: str) -> None:
     assert plain(f"{server.url}/{path}").status_code == 404
 
 
-def test_the_files_of_swagger_ui_come_compressed_to_who_takes_it(server: RunningServer) -> None:
+def test_files_of_swagger_ui_come_compressed_to_clients_that_accept_it(server: RunningServer) -> None:
     address = f"{server.url}/api/docs/assets/swagger-ui-bundle.js"
     whole, packed = plain(address), plain(address, **{"Accept-Encoding": "gzip"})
     assert "Content-Encoding" not in whole.headers
@@ -69,7 +69,7 @@ def test_the_files_of_swagger_ui_come_compressed_to_who_takes_it(server: Running
     assert plain(address, **{"Accept-Encoding": "gzip", "If-None-Match": packed.headers["ETag"]}).status_code == 304
 
 
-def test_without_a_build_the_address_leads_to_swagger_ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_build_the_root_redirects_to_swagger_ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(built_pages, "FOLDER", tmp_path / "never-built")
     web = flask.Flask("unbuilt")
     static_files.add_pages(web)
@@ -77,7 +77,7 @@ def test_without_a_build_the_address_leads_to_swagger_ui(tmp_path: Path, monkeyp
     assert (answer.status_code, answer.headers["Location"]) == (302, "api/docs")
 
 
-def test_a_build_that_was_broken_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_build_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(built_pages, "FOLDER", tmp_path)
     (tmp_path / "index.html").write_text("half")
     assert built_pages.page("index") is None

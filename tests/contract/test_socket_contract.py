@@ -74,7 +74,7 @@ def wire(server: RunningServer) -> Iterator[Transport]:
     yield wire
 
 
-def test_every_message_of_the_contract_is_caught(wire: Transport) -> None:
+def test_every_message_of_the_contract_is_recorded(wire: Transport) -> None:
     messages = {message["name"] for message in Contract.load().asyncapi["components"]["messages"].values()}
     assert set(wire.caught) == messages
 
@@ -83,7 +83,7 @@ def test_every_message_matches_the_contract(wire: Transport) -> None:
     assert wire.faults == []
 
 
-def test_the_messages_say_different_things(wire: Transport) -> None:
+def test_the_recorded_messages_differ(wire: Transport) -> None:
     """So that the check above holds each form of a message against the contract, and not one of them many times."""
     assert {payload["status"] for payload in wire.caught["complete"]} == {"completed", "failed", "cancelled"}
     assert {payload["previous"] for payload in wire.caught["status"]} == {None, "pending", "running"}

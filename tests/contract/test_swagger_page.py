@@ -31,8 +31,9 @@ updateJsonSpec(shown => console.log(JSON.stringify({ url: noted.url, validatorUr
 """
 
 
+@pytest.mark.builds
 @pytest.mark.timeout(300)  # the first run on a machine installs the tools
-def test_parameters_start_empty_and_all_else_is_as_the_contract_says(tmp_path: Path) -> None:
+def test_swagger_page_shows_the_contract_with_empty_parameters(tmp_path: Path) -> None:
     contract = json.loads(json.dumps(Contract.load().openapi, default=str))
     (tmp_path / "openapi.json").write_text(json.dumps(contract))
     command = [str(NODE_TOOLS), "node", "-e", CAPTURE, str(swagger.assets()["swagger-initializer.js"]), str(tmp_path / "openapi.json")]

@@ -20,6 +20,8 @@ import pytest
 from jobs.model import Json
 from support.server import PROGRAMS, RunningServer, start_server
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 30.0
 NOTHING: Mapping[str, str] = MappingProxyType({})
 

@@ -15,6 +15,8 @@ import pytest
 from handlers.cli.demo import DemoFailed, _interrupts_deferred, _server
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 60.0
 
 

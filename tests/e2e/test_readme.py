@@ -117,6 +117,7 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the tour u
 
 
 @needs_curl
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_tour_runs_to_its_end_and_leaves_nothing(tour: Tour) -> None:
     assert tour.status == 0, tour.printed
@@ -165,6 +166,7 @@ def test_the_python_program_prints_the_log_and_the_progress_and_ends(tour: Tour)
 # -- Programs and files -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.builds
 @pytest.mark.timeout(300)  # the first run on a machine installs the tools
 def test_the_typescript_program_is_checked_against_the_contract(tmp_path: Path) -> None:
     (tmp_path / "submit.ts").write_text(block("typescript"))

@@ -27,6 +27,7 @@ BIN = Path(sys.executable).parent
 HAND, JOBS = "hand", "jobs"
 
 pytestmark = [
+    pytest.mark.builds,
     pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler (cc) on this machine"),
     pytest.mark.timeout(180),  # it downloads, and compiles twice
 ]

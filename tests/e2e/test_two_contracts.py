@@ -65,6 +65,7 @@ def script(server: RunningServer) -> Iterator[Script]:
         script.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_create_build_launch_open_and_cancel(server: RunningServer) -> None:
     with script(server) as run:

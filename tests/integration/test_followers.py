@@ -27,6 +27,8 @@ from support.server import RunningServer
 from support.stores import claim
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def following(server: RunningServer, job_id: str, *, token: str | None = None) -> Iterator[requests.Response]:
@@ -56,7 +58,7 @@ def come_and_go(server: RunningServer, job_id: str) -> None:
     eventually(lambda: port not in peers(server), "the server lets go")
 
 
-def test_a_follower_that_leaves_a_silent_job_is_let_go(server: RunningServer) -> None:
+def test_follower_that_leaves_a_silent_job_is_released(server: RunningServer) -> None:
     job_id = server.shell("echo begun; exec sleep 60")
     come_and_go(server, job_id)
     assert server.job(job_id)["status"] == "running"
@@ -150,7 +152,7 @@ class Busy:
         append(self._leases.database, writer, b"x\n")
 
 
-def test_what_other_jobs_say_is_asked_once_for_all_who_follow(database: OwnedDatabase) -> None:
+def test_followers_share_one_look_at_other_jobs(database: OwnedDatabase) -> None:
     changes = Busy(50, Outcome(Status.COMPLETED, "a test"), leases=Leases(database, make_engine(database.url)))
     logs = CountingLogs(database)
     shared = LogStates(logs)
@@ -161,7 +163,7 @@ def test_what_other_jobs_say_is_asked_once_for_all_who_follow(database: OwnedDat
     assert logs.asked == 10
 
 
-def test_a_follower_reads_no_log_but_its_own(database: OwnedDatabase) -> None:
+def test_a_follower_reads_only_its_own_log(database: OwnedDatabase) -> None:
     changes = Busy(50, Outcome(Status.COMPLETED, "a test"), leases=Leases(database, make_engine(database.url)))
     logs = CountingLogs(database)
     service = Service(Store(database, make_engine(database.url)), logs, None, None, changes)  # type: ignore[arg-type]  # nothing is submitted

@@ -24,11 +24,12 @@ from handlers.web.gateway import CONTENT_SECURITY_POLICY, DATA_SECURITY_POLICY
 from jobs.bootstrap import open_database
 from jobs.model import Scope
 from jobs.store.tokens import Tokens
+from support.compatibility import LOADER
 from support.server import RunningServer, task_submission
 from support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-OPENAPI: dict[str, Any] = yaml.safe_load((ROOT / "openapi" / "jobs.yaml").read_text(encoding="utf-8"))
+OPENAPI: dict[str, Any] = yaml.load((ROOT / "openapi" / "jobs.yaml").read_text(encoding="utf-8"), Loader=LOADER)
 LONG = "echo started; exec sleep 600"
 RAW = {"Accept": "text/plain"}
 
@@ -62,7 +63,7 @@ def test_a_submission_is_accepted_durably_and_readable_at_its_location(server: R
     assert all(ended[name].endswith("Z") and len(ended[name]) == len("2026-11-23T09:00:00.000Z") for name in ("created_at", "ended_at"))
 
 
-def test_a_body_of_1_mib_is_taken(server: RunningServer) -> None:
+def test_a_body_of_1_mib_is_accepted(server: RunningServer) -> None:
     data = json.dumps(task_submission("true")).encode().ljust(1 << 20)
     answer = server.call("POST", "/jobs/submit", data=data, headers={"Content-Type": "application/json; charset=utf-8"})
     assert answer.status_code == 202
@@ -105,7 +106,7 @@ def test_wait_holds_the_answer_until_the_job_ends(server: RunningServer, tmp_pat
     assert time.monotonic() - began < 8
 
 
-def test_wait_gives_up_in_time(server: RunningServer) -> None:
+def test_wait_returns_the_job_when_its_time_is_over(server: RunningServer) -> None:
     job_id = server.shell(LONG)
     server.wait_for_log(job_id, "started")
     began = time.monotonic()
@@ -118,7 +119,7 @@ def test_wait_gives_up_in_time(server: RunningServer) -> None:
 # -- idempotency ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_key_and_body_give_the_same_job(server: RunningServer) -> None:
+def test_same_idempotency_key_and_body_give_the_same_job(server: RunningServer) -> None:
     submission, headers = task_submission("shell", script="true"), {"Idempotency-Key": "same-key"}
     first = server.call("POST", "/jobs/submit", json=submission, headers=headers)
     server.wait(first.json()["id"])
@@ -134,7 +135,7 @@ def test_the_same_key_and_body_give_the_same_job(server: RunningServer) -> None:
     assert other.json()["id"] != first.json()["id"]
 
 
-def test_a_key_belongs_to_its_token_and_is_free_again_when_its_job_is_deleted(server: RunningServer) -> None:
+def test_idempotency_key_is_per_token_and_free_after_deletion(server: RunningServer) -> None:
     add_token(server, "other", Scope.WRITE)
     headers = {"Idempotency-Key": "whose-key"}
     mine = server.submit(task_submission("true"), headers=headers)["id"]
@@ -146,7 +147,7 @@ def test_a_key_belongs_to_its_token_and_is_free_again_when_its_job_is_deleted(se
     assert server.submit(task_submission("true"), headers=headers)["id"] != mine
 
 
-def test_one_key_from_many_at_once_is_one_job(server: RunningServer) -> None:
+def test_concurrent_submissions_with_one_key_make_one_job(server: RunningServer) -> None:
     submission, headers = task_submission("true"), {"Idempotency-Key": "crowded-key", "Authorization": f"Bearer {server.token}"}
     together = threading.Barrier(12)
 
@@ -292,9 +293,7 @@ def test_the_raw_log_is_byte_for_byte_what_the_job_wrote(server: RunningServer, 
         ("application/json;charset=utf-8;q=0.5, text/plain; charset=utf-8", "text/plain"),
     ],
 )
-def test_the_log_comes_in_the_media_type_that_the_client_likes_best(
-    ended: str, server: RunningServer, accept: str, media_type: str
-) -> None:
+def test_log_comes_in_the_media_type_that_the_client_prefers(ended: str, server: RunningServer, accept: str, media_type: str) -> None:
     answer = server.call("GET", f"/jobs/{ended}/log", headers={"Accept": accept})
     assert answer.headers["Content-Type"].partition(";")[0] == media_type
 
@@ -342,7 +341,7 @@ def test_the_history_has_every_change_and_its_cause(server: RunningServer) -> No
     assert [e["at"] for e in events] == sorted(e["at"] for e in events)
 
 
-def test_cancelling_twice_is_cancelling_once(server: RunningServer) -> None:
+def test_a_second_cancel_changes_nothing(server: RunningServer) -> None:
     job_id = server.shell("trap '' TERM; echo started; while :; do sleep 0.05; done")
     server.wait_for_log(job_id, "started")
     first, second = (server.call("POST", f"/jobs/{job_id}/cancel") for _ in range(2))
@@ -403,7 +402,7 @@ def test_a_deleted_job_is_gone_for_every_call(server: RunningServer) -> None:
 # -- what the server can run ----------------------------------------------------------------------------------------------
 
 
-def test_job_types_come_with_schemas_that_say_what_is_accepted(server: RunningServer) -> None:
+def test_job_types_have_schemas_of_what_they_accept(server: RunningServer) -> None:
     types = server.call("GET", "/job-types").json()["job_types"]
     by_name = {(info["type"], info["task"]): info for info in types}
     assert {("build", None), ("launch", None), ("create", None), ("task", "lint"), ("task", "shell")} <= set(by_name)
@@ -426,7 +425,7 @@ def test_job_types_come_with_schemas_that_say_what_is_accepted(server: RunningSe
         assert refused.status_code == (409 if info["task"] else 400)
 
 
-def test_templates_with_those_that_cannot_be_made_alone(server: RunningServer) -> None:
+def test_templates_include_those_that_cannot_be_created_alone(server: RunningServer) -> None:
     found = server.call("GET", "/templates").json()
     by_name = {template["name"]: template for template in found["templates"]}
     assert {"small_editor", "fixed_port_layer"} <= set(by_name)
@@ -441,7 +440,7 @@ def test_templates_with_those_that_cannot_be_made_alone(server: RunningServer) -
 # -- the service ----------------------------------------------------------------------------------------------------------
 
 
-def test_stats_and_workers_and_metrics_count_alike(make_server: Callable[..., RunningServer]) -> None:
+def test_stats_workers_and_metrics_agree(make_server: Callable[..., RunningServer]) -> None:
     server = make_server(slots=1)
     server.wait(server.run("true"))
     server.wait(server.shell("false"))
@@ -483,7 +482,7 @@ def test_whoami_tells_the_name_and_scopes_of_the_token(server: RunningServer) ->
     assert answer.json() == {"name": "reader", "scopes": ["jobs:read"], "expires_at": None}
 
 
-def test_live_without_a_worker_but_not_ready(make_server: Callable[..., RunningServer]) -> None:
+def test_server_without_a_worker_is_live_but_not_ready(make_server: Callable[..., RunningServer]) -> None:
     server = make_server(no_worker=True)
     anonymous = requests.Session()
     with anonymous:
@@ -494,7 +493,7 @@ def test_live_without_a_worker_but_not_ready(make_server: Callable[..., RunningS
     assert server.job(server.run("true"))["waiting_for"] == "worker"
 
 
-def test_ready_with_a_worker(server: RunningServer) -> None:
+def test_server_with_a_worker_is_ready(server: RunningServer) -> None:
     answer = requests.get(f"{server.url}/api/health/ready", timeout=20)
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
@@ -502,7 +501,7 @@ def test_ready_with_a_worker(server: RunningServer) -> None:
 # -- documents ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_contract_is_served_as_it_is_written_but_for_the_url(server: RunningServer) -> None:
+def test_contract_is_served_as_written_except_for_its_url(server: RunningServer) -> None:
     answer = requests.get(f"{server.url}/api/openapi.json", timeout=20)
     served = answer.json()
     (here,) = served["servers"]
@@ -512,9 +511,9 @@ def test_the_contract_is_served_as_it_is_written_but_for_the_url(server: Running
     assert list(served["paths"]) == list(OPENAPI["paths"])
 
 
-def test_the_events_contract_is_served_with_references_that_lead_somewhere(server: RunningServer) -> None:
+def test_references_in_the_served_events_contract_resolve(server: RunningServer) -> None:
     served = requests.get(f"{server.url}/api/asyncapi.json", timeout=20).json()
-    written = yaml.safe_load((ROOT / "openapi" / "jobs.asyncapi.yaml").read_text(encoding="utf-8"))
+    written = yaml.load((ROOT / "openapi" / "jobs.asyncapi.yaml").read_text(encoding="utf-8"), Loader=LOADER)
     assert served["asyncapi"] == "3.0.0"
     assert served["servers"]["this"]["host"] == urlsplit(server.url).netloc
     assert json.loads(json.dumps(written).replace("jobs.yaml#", "openapi.json#")) == {**served, "servers": written["servers"]}
@@ -527,7 +526,7 @@ def test_the_events_contract_is_served_with_references_that_lead_somewhere(serve
             node = node[step]
 
 
-def test_the_pages_need_no_token_and_load_nothing_from_elsewhere(server: RunningServer) -> None:
+def test_pages_need_no_token_and_load_nothing_from_other_hosts(server: RunningServer) -> None:
     for path, expected in (("docs", "swagger-ui"), ("docs/events", "asyncapi.json")):
         answer = requests.get(f"{server.url}/api/{path}", timeout=20)
         assert (answer.status_code, answer.headers["Content-Type"].partition(";")[0]) == (200, "text/html")
@@ -555,7 +554,7 @@ def test_a_foreign_host_is_refused(server: RunningServer, path: str, host: str) 
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:{port}", "127.0.0.1", "[::1]:{port}"])
-def test_names_of_the_loopback_are_ours(server: RunningServer, host: str) -> None:
+def test_names_of_the_loopback_address_are_accepted_as_host(server: RunningServer, host: str) -> None:
     headers = {"Host": host.replace("{port}", str(urlsplit(server.url).port))}
     assert requests.get(f"{server.url}/api/health/live", headers=headers, timeout=20).status_code == 200
 
@@ -564,7 +563,7 @@ def test_names_of_the_loopback_are_ours(server: RunningServer, host: str) -> Non
     "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "file://", "https://jobs.example.com.evil.example"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_a_foreign_page_is_refused(server: RunningServer, origin: str, method: str) -> None:
+def test_a_request_from_a_foreign_origin_is_refused(server: RunningServer, origin: str, method: str) -> None:
     before = server.call("GET", "/stats").json()["by_type"]
     headers = {"Origin": origin, "Authorization": f"Bearer {server.token}"}
     answer = requests.request(method, f"{server.url}/api/jobs/submit", headers=headers, json=task_submission("true"), timeout=20)
@@ -579,13 +578,13 @@ def assert_refused_at_the_door(answer: requests.Response) -> None:
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_our_own_pages_may_call(server: RunningServer) -> None:
+def test_the_servers_own_pages_may_call_it(server: RunningServer) -> None:
     answer = server.call("GET", "/whoami", headers={"Origin": server.url})
     assert answer.status_code == 200
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_pages_and_hosts_that_the_operator_named_may_call(make_server: Callable[..., RunningServer]) -> None:
+def test_configured_origins_and_hosts_are_accepted(make_server: Callable[..., RunningServer]) -> None:
     server = make_server(no_worker=True, allow_origin=["https://jobs.example.com", "http://localhost:5173"], allow_host="jobs.example.com")
     assert server.call("GET", "/whoami", headers={"Host": "jobs.example.com"}).status_code == 200
     page = "https://jobs.example.com"

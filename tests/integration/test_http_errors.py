@@ -344,7 +344,7 @@ def add_tokens(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
-def test_a_mistake_gives_its_problem_and_changes_nothing(place: Place, mistake: Mistake) -> None:
+def test_a_wrong_request_gives_its_problem_and_changes_nothing(place: Place, mistake: Mistake) -> None:
     before = state(place.server)
     answer = send(place, mistake)
     assert_problem(answer, mistake.status, mistake.problem, mistake.violations)
@@ -353,7 +353,7 @@ def test_a_mistake_gives_its_problem_and_changes_nothing(place: Place, mistake: 
     assert state(place.server) == before
 
 
-def test_the_table_has_every_problem_that_a_single_request_can_meet() -> None:
+def test_table_has_every_problem_of_a_single_request() -> None:
     documented = set(Contract.load().openapi["components"]["schemas"]["ProblemType"]["enum"])
     here = {f"urn:runcast:problem:{mistake.problem}" for mistake in MISTAKES}
     # These need a server that is full, broken, idle or called from elsewhere; the one of a failed job is no answer.
@@ -362,7 +362,7 @@ def test_the_table_has_every_problem_that_a_single_request_can_meet() -> None:
     assert documented == here | elsewhere
 
 
-def test_a_body_whose_length_is_not_told_is_cut_off_as_well(place: Place) -> None:
+def test_a_body_of_unknown_length_is_cut_off_at_the_limit(place: Place) -> None:
     before = state(place.server)
     answer = place.server.call("POST", "/jobs/submit", data=(b" " * 65536 for _ in range(17)), headers={"Content-Type": "application/json"})
     assert_problem(answer, 413, "too-large")
@@ -380,7 +380,7 @@ NO_BODIES = {
 
 
 @pytest.mark.parametrize("body", NO_BODIES.values(), ids=NO_BODIES.keys())
-def test_a_body_that_http_does_not_allow_is_a_mistake_of_the_client(place: Place, body: bytes) -> None:
+def test_a_malformed_http_body_is_a_client_error(place: Place, body: bytes) -> None:
     before = state(place.server)
     where = urlsplit(place.server.url)
     head = f"POST /api/jobs/submit HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {place.server.token}\r\n"
@@ -407,7 +407,7 @@ NO_REQUESTS = {
 
 
 @pytest.mark.parametrize("data", NO_REQUESTS, ids=lambda data: repr(data[:30]))
-def test_what_is_no_request_is_answered_by_a_problem_as_well(place: Place, data: bytes) -> None:
+def test_bytes_that_are_no_request_are_answered_with_a_problem(place: Place, data: bytes) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(place.server.url).port), timeout=20) as connection:
         connection.sendall(data)
         answer = http.client.HTTPResponse(connection)
@@ -421,7 +421,8 @@ def test_what_is_no_request_is_answered_by_a_problem_as_well(place: Place, data:
     assert answer.headers["X-Content-Type-Options"] == "nosniff" and "sandbox" in answer.headers["Content-Security-Policy"]
 
 
-def test_a_workspace_that_was_taken_away_is_missed_in_words_until_it_is_back(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_missing_workspace_is_a_problem_until_it_is_back(tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
     copy_workspace(workspace)
     create = {"type": "create", "params": {"template": "small_editor", "name": "mine"}}
@@ -442,7 +443,8 @@ def test_a_workspace_that_was_taken_away_is_missed_in_words_until_it_is_back(tmp
         assert server.wait(server.run("true"))["status"] == "completed"
 
 
-def test_a_full_queue_refuses_submissions_and_retries_until_there_is_room(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_full_queue_refuses_submissions_and_retries(tmp_path: Path) -> None:
     with start_server(tmp_path, slots=1, max_pending=2) as server:
         ended = server.run("true")
         server.wait(ended)

@@ -23,7 +23,7 @@ PUBLISHED_URL = "http://127.0.0.1:8000"  # the console shows the address of its 
 UNKNOWN_JOB = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
 OWN = ("connect", "disconnect", "connect_error", "ack")  # what watch.ts prints besides the events of the contract
 
-pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the client
+pytestmark = [pytest.mark.builds, pytest.mark.timeout(300)]  # the first run on a machine installs the client
 
 
 class Watch:
@@ -148,7 +148,7 @@ def ready(server: RunningServer) -> bool:
         return False
 
 
-def test_the_log_of_an_ended_job_is_replayed_from_where_the_client_was(server: RunningServer, watch: Callable[..., Watch]) -> None:
+def test_the_log_of_an_ended_job_is_replayed_from_the_clients_line(server: RunningServer, watch: Callable[..., Watch]) -> None:
     job_id = server.shell("seq 1 50000")
     server.wait(job_id)
     seen = watch(job_id, after_seq=123)
@@ -158,7 +158,7 @@ def test_the_log_of_an_ended_job_is_replayed_from_where_the_client_was(server: R
     assert seen.lines(after_seq=123) == [str(number) for number in range(124, 50001)]
 
 
-def test_a_client_of_all_jobs_sees_the_status_of_others(server: RunningServer, watch: Callable[..., Watch], tmp_path: Path) -> None:
+def test_a_subscriber_of_all_jobs_sees_the_status_of_others(server: RunningServer, watch: Callable[..., Watch], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     watched = server.shell(gated(gate, "true"))
     seen = watch(watched, options=("--all",))

@@ -21,8 +21,10 @@ from jobs.errors import Unauthenticated
 from jobs.settings import Settings
 from jobs.store.tokens import ADMIN, Tokens
 from support.raw_socket import raw_socket
-from support.server import RunningServer, command
+from support.server import RunningServer, command, start_server
 from support.waiting import eventually
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
-def test_one_clear_line(mistake: Mistake, place: Place) -> None:
+def test_an_operator_error_is_one_clear_line(mistake: Mistake, place: Place) -> None:
     options = {"port": 0, "data_dir": place.folder / "data", **mistake.options(place)}
     before = set(psutil.pids())
     environment = {**os.environ, **mistake.environment, "COLUMNS": "200"}
@@ -137,13 +139,18 @@ def _mentions(pid: int, folder: str) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server whose data folder others want too. They are refused, so that it stays as it is."""
+    with start_server(tmp_path_factory.mktemp("serving"), slots=1) as server:
+        (server.folder / "link").symlink_to("data")
+        yield server
+
+
 @pytest.mark.parametrize("data_dir", ["data", "{folder}/data", "link"])
 @pytest.mark.parametrize("name", ["serve", "worker"])
-def test_a_second_worker_on_one_data_folder_is_refused_and_harms_nothing(
-    make_server: Callable[..., RunningServer], name: str, data_dir: str
-) -> None:
-    server = make_server(slots=1)
-    (server.folder / "link").symlink_to("data")
+def test_a_second_worker_on_one_data_folder_is_refused(serving: RunningServer, name: str, data_dir: str) -> None:
+    server = serving
     options = {"data_dir": data_dir.format(folder=server.folder), **({"port": 0} if name == "serve" else {})}
     line, environment = command(name, **options), {**os.environ, "RUNCAST_TOKEN": "another-token"}
     done = subprocess.run(
@@ -156,22 +163,33 @@ def test_a_second_worker_on_one_data_folder_is_refused_and_harms_nothing(
     assert server.call("GET", "/health/ready").status_code == 200
 
 
-@pytest.mark.parametrize("environment", [{}, {"RUNCAST_TOKEN": "another-token"}], ids=["no token", "another token"])
-def test_a_worker_of_another_queue_leaves_the_token_as_it_is(
-    make_server: Callable[..., RunningServer], environment: dict[str, str]
+@pytest.fixture(scope="module")
+def with_given_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    environment = {"RUNCAST_TOKEN": "the-operators-token"}
+    with start_server(tmp_path_factory.mktemp("given"), slots=1, environment=environment) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("queue", "environment"),
+    [("gpu-1", {}), ("gpu-2", {"RUNCAST_TOKEN": "another-token"})],
+    ids=["no token", "another token"],
+)
+def test_a_worker_of_another_queue_leaves_the_token_unchanged(
+    with_given_token: RunningServer, queue: str, environment: dict[str, str]
 ) -> None:
-    server = make_server(slots=1, environment={"RUNCAST_TOKEN": "the-operators-token"})
-    line = command("worker", data_dir=server.folder / "data", queue="gpu")
+    server = with_given_token
+    line = command("worker", data_dir=server.folder / "data", queue=queue)
     with subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **environment}) as worker:
         try:
-            eventually(lambda: "gpu" in server.call("GET", "/workers").text, "the worker serves its queue")
+            eventually(lambda: queue in server.call("GET", "/workers").text, "the worker serves its queue")
             assert _admin_token_is(server, "the-operators-token")
             assert not (server.folder / "data" / "admin-token").exists()
         finally:
             worker.terminate()
 
 
-def test_a_server_without_worker_shares_the_folder_and_its_token_takes_the_place_of_the_one_before(
+def test_a_second_server_without_a_worker_replaces_the_token(
     make_server: Callable[..., RunningServer],
 ) -> None:
     server = make_server(slots=1)

@@ -58,7 +58,7 @@ def serve(leases: Leases, *queues: str) -> None:
 # -- right ----------------------------------------------------------------------------------------------------------------
 
 
-def test_every_combination_of_filters_gives_what_a_look_at_every_job_gives(database: OwnedDatabase, store: Store) -> None:
+def test_every_combination_of_filters_matches_a_full_scan(database: OwnedDatabase, store: Store) -> None:
     fill_history(database, Past(200, days=2))
     choice = random.Random(7)
     everything = store.list_jobs(JobFilter(), limit=1000)
@@ -96,7 +96,7 @@ def test_every_combination_of_filters_gives_what_a_look_at_every_job_gives(datab
         assert [job.id for job in shown] == expected[:limit], (wanted, cursor, limit)
 
 
-def test_a_job_was_created_when_its_id_says(store: Store) -> None:
+def test_created_at_is_the_time_in_the_job_id(store: Store) -> None:
     before = now_ms()
     job = store.get(submit(store))
     assert before <= job.created_at == created_ms(job.id) <= now_ms()
@@ -141,7 +141,7 @@ def hold_together(database: OwnedDatabase, store: Store) -> None:
     assert counts.oldest_pending_ms == min((row.created_at for row in rows if row.status == "pending"), default=None)
 
 
-def test_the_migration_counts_and_labels_what_was_there(tmp_path: Path) -> None:
+def test_the_migration_counts_and_labels_existing_jobs(tmp_path: Path) -> None:
     from alembic import command, config
 
     database = open_database(f"sqlite:///{tmp_path / 'old.db'}")
@@ -170,7 +170,7 @@ def test_the_migration_counts_and_labels_what_was_there(tmp_path: Path) -> None:
 # -- who waits for whom ---------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_nobody_can_run_blocks_no_other_of_its_key(store: Store, leases: Leases) -> None:
+def test_a_job_that_no_worker_serves_does_not_block_its_key(store: Store, leases: Leases) -> None:
     serve(leases, "default")
     first = submit(store, key="k", queue="gpu")
     second, third = submit(store, key="k"), submit(store, key="k")
@@ -186,7 +186,7 @@ def test_a_job_that_nobody_can_run_blocks_no_other_of_its_key(store: Store, leas
     assert store.get(first).waiting_for == WaitingFor.CONCURRENCY_KEY
 
 
-def test_a_job_that_somebody_else_can_run_keeps_its_turn(store: Store, leases: Leases) -> None:
+def test_a_job_that_another_worker_serves_keeps_its_turn(store: Store, leases: Leases) -> None:
     serve(leases, "default")
     serve(leases, "gpu", "cpu")
     first = submit(store, key="k", queue="gpu")
@@ -196,14 +196,14 @@ def test_a_job_that_somebody_else_can_run_keeps_its_turn(store: Store, leases: L
     assert claimed(leases, "gpu") == [first]
 
 
-def test_the_name_of_a_queue_is_no_pattern(store: Store, leases: Leases) -> None:
+def test_queue_names_are_matched_literally(store: Store, leases: Leases) -> None:
     serve(leases, "axb")
     assert store.get(submit(store, queue="a_b")).waiting_for == WaitingFor.WORKER
     assert store.get(submit(store, queue="axb")).waiting_for == WaitingFor.SLOT
     assert store.get(submit(store, queue="ax")).waiting_for == WaitingFor.WORKER
 
 
-def test_the_best_of_several_queues_comes_first(store: Store, leases: Leases) -> None:
+def test_the_best_job_of_several_queues_comes_first(store: Store, leases: Leases) -> None:
     low, high, middle = submit(store, queue="a"), submit(store, queue="b", priority=3), submit(store, queue="a", priority=1)
     assert claimed(leases, "a", "b") == [high, middle, low]
 
@@ -223,7 +223,9 @@ def log_of(store: Store, leases: Leases, database: OwnedDatabase, *parts: tuple[
 
 
 @pytest.mark.parametrize(("count", "first"), [(1, 9), (2, 6), (3, 5), (4, 2), (5, 1), (50, 1)])
-def test_the_tail_of_a_stream_is_of_that_stream(store: Store, leases: Leases, database: OwnedDatabase, count: int, first: int) -> None:
+def test_the_tail_of_a_stream_has_lines_of_that_stream_only(
+    store: Store, leases: Leases, database: OwnedDatabase, count: int, first: int
+) -> None:
     err, out = Stream.STDERR, Stream.STDOUT
     job_id = log_of(store, leases, database, (err, 2), (out, 2), (err, 2), (out, 2), (err, 1), (out, 3))
     logs = Logs(database)
@@ -233,7 +235,7 @@ def test_the_tail_of_a_stream_is_of_that_stream(store: Store, leases: Leases, da
     assert lines[0] == f"line {first}"
 
 
-def test_a_stream_that_said_nothing_has_no_tail(store: Store, leases: Leases, database: OwnedDatabase) -> None:
+def test_a_stream_without_output_has_no_tail(store: Store, leases: Leases, database: OwnedDatabase) -> None:
     job_id = log_of(store, leases, database, (Stream.STDOUT, 5))
     assert Logs(database).chunks(job_id, after_seq=Logs(database).tail(job_id, 3, stream=Stream.STDERR), stream=Stream.STDERR) == []
 
@@ -325,7 +327,7 @@ QUESTIONS: dict[str, tuple[str, Callable[[House], Any]]] = {
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_no_answer_is_found_by_looking_at_every_row(question: str, database: OwnedDatabase, store: Store, leases: Leases) -> None:
+def test_no_query_scans_every_row(question: str, database: OwnedDatabase, store: Store, leases: Leases) -> None:
     fill_history(database, Past(40))
     serve(leases, "default", "gpu")
     for _ in range(3):
@@ -341,7 +343,7 @@ def test_no_answer_is_found_by_looking_at_every_row(question: str, database: Own
     assert not [step for step in steps if looks_at_all(step)]
 
 
-def test_a_log_that_was_filled_is_one_that_was_written(database: OwnedDatabase, store: Store, leases: Leases) -> None:
+def test_a_generated_log_equals_a_written_one(database: OwnedDatabase, store: Store, leases: Leases) -> None:
     submit(store)
     [lease] = claim(leases.database, worker_id="w", host="h", queues=["default"], slots=1)
     fill_log(database, lease, 12_345)

@@ -28,7 +28,7 @@ PARTS = ("console", "handlers", "jobs", "openapi", "hatch_build.py", "pyproject.
 NOT_SOURCES = shutil.ignore_patterns("node_modules", "dist", "generated", "__pycache__", "console")  # the last one is what is built
 NOT_PACKAGED = frozenset({"__pycache__", "released"})
 
-pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the packages
+pytestmark = [pytest.mark.builds, pytest.mark.timeout(300)]  # the first run on a machine installs the packages
 
 
 @pytest.fixture
@@ -101,7 +101,6 @@ def unreachable_registry(folder: Path) -> dict[str, str]:
     return {"npm_config_registry": "http://127.0.0.1:1/", "npm_config_cache": str(folder / "empty")}
 
 
-@pytest.mark.builds
 def test_wheel_has_the_pages_and_none_of_their_sources(clone: Path) -> None:
     built()
     (clone / "console" / "node_modules").symlink_to(CONSOLE / "node_modules")
@@ -115,7 +114,6 @@ def test_wheel_has_the_pages_and_none_of_their_sources(clone: Path) -> None:
     assert index.stat().st_mtime_ns == made, "what has not changed is not built again"
 
 
-@pytest.mark.builds
 def test_wheel_is_built_without_pages_when_registry_is_unreachable(clone: Path, tmp_path: Path) -> None:
     wheel, said = build_wheel(clone, tmp_path / "wheel", **unreachable_registry(tmp_path))
     names = names_in(wheel)
@@ -140,7 +138,6 @@ def test_lock_file_of_npm_names_no_registry() -> None:
     assert all("integrity" in package for name, package in packages.items() if name.startswith("node_modules/") and not package.get("link"))
 
 
-@pytest.mark.builds
 def test_source_distribution_has_all_sources_and_the_built_pages(distributions: Distributions) -> None:
     with tarfile.open(distributions.source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -151,7 +148,6 @@ def test_source_distribution_has_all_sources_and_the_built_pages(distributions: 
     assert not [name for name in names if {"node_modules", "__pycache__", ".venv"} & set(name.split("/"))]
 
 
-@pytest.mark.builds
 def test_wheel_of_source_distribution_has_every_file_of_the_packages(distributions: Distributions) -> None:
     """The pages too, though npm's registry could not be reached when the wheel was built."""
     names = names_in(distributions.wheel)
@@ -164,7 +160,6 @@ def test_wheel_of_source_distribution_has_every_file_of_the_packages(distributio
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
-@pytest.mark.builds
 def test_installed_wheel_is_imported_from_its_own_environment(distributions: Distributions, tmp_path: Path) -> None:
     python = str(distributions.environment / "bin" / "python")
     found = run(python, "-c", "import handlers, jobs, openapi; print(handlers.__file__, jobs.__file__, openapi.__file__)", cwd=tmp_path)
@@ -181,7 +176,6 @@ def installed_server(distributions: Distributions, tmp_path_factory: pytest.Temp
         yield running
 
 
-@pytest.mark.builds
 def test_installed_wheel_runs_jobs_of_the_shipped_workspace(installed_server: RunningServer) -> None:
     created = installed_server.submit({"type": "create", "params": {"template": "small_service", "name": "my_company.tried"}})
     assert installed_server.wait(created["id"])["status"] == "completed", installed_server.raw_log(created["id"])
@@ -190,7 +184,6 @@ def test_installed_wheel_runs_jobs_of_the_shipped_workspace(installed_server: Ru
     assert "from a task" in installed_server.raw_log(shell)
 
 
-@pytest.mark.builds
 @pytest.mark.parametrize("path", ["/", "/api/docs"])
 def test_installed_wheel_serves_pages_with_all_their_files(installed_server: RunningServer, path: str) -> None:
     page = requests.get(installed_server.url + path, timeout=20, allow_redirects=False)

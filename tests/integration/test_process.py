@@ -123,7 +123,7 @@ def sweep(process: Process) -> None:
 
 @pytest.mark.parametrize("pty", [False, True])
 @pytest.mark.parametrize("code", [0, 1, 255])
-def test_exit_codes(code: int, pty: bool) -> None:
+def test_the_exit_code_is_reported(code: int, pty: bool) -> None:
     assert supervised(lambda: run(*program("exits_with.py", code), pty=pty))[0] == Exit(code=code, signal=None)
 
 
@@ -148,12 +148,12 @@ def test_a_terminal_is_one_stream() -> None:
     assert data == {Stream.STDOUT: b"out 1\nerr 1\nout 2\nerr 2\n"}
 
 
-def test_what_a_command_on_a_terminal_sees() -> None:
+def test_a_command_on_a_terminal_sees_a_terminal() -> None:
     expected = "stdin terminal\nstdout terminal\nstderr terminal\nsize 120x40\ncontrolling terminal yes\n"
     assert stdout(*program("tty.py"), pty=True) == expected
 
 
-def test_what_a_command_on_pipes_sees() -> None:
+def test_a_command_on_pipes_sees_no_terminal() -> None:
     assert stdout(*program("tty.py")) == "stdin other\nstdout other\nstderr other\ncontrolling terminal no\n"
     assert stdout("sh", "-c", "cat; echo end") == "end\n"
 
@@ -168,7 +168,7 @@ def test_the_supervisor_gets_no_terminal_of_its_own() -> None:
     assert supervised(scenario)
 
 
-def test_it_leads_a_group_and_a_session() -> None:
+def test_a_command_leads_a_group_and_a_session() -> None:
     def scenario() -> tuple[int, int, int]:
         process = Process.start(command("sleep", "600"))
         ids = process.pid, os.getpgid(process.pid), os.getsid(process.pid)
@@ -178,13 +178,13 @@ def test_it_leads_a_group_and_a_session() -> None:
     assert len(set(supervised(scenario))) == 1
 
 
-def test_the_environment_is_the_commands_alone() -> None:
+def test_a_command_sees_only_its_own_environment() -> None:
     assert stdout("env", PATH=os.environ["PATH"], A="ü") == f"PATH={os.environ['PATH']}\nA=ü\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("pty", [False, True])
-def test_signals_are_as_a_shell_would_have_them(pty: bool) -> None:
+def test_signal_handlers_of_a_command_are_the_defaults(pty: bool) -> None:
     def scenario() -> str:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -219,7 +219,7 @@ def test_an_ignored_child_signal_does_not_lose_the_exit_status() -> None:
     assert supervised(scenario).code == 7
 
 
-def test_where_a_command_is_looked_up(tmp_path: Path) -> None:
+def test_a_command_is_looked_up_in_its_own_path(tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
     (tmp_path / "not-executable").mkdir()
@@ -238,7 +238,7 @@ def test_where_a_command_is_looked_up(tmp_path: Path) -> None:
         assert stdout(argv, cwd=tmp_path, PATH=path) == f"{tmp_path}\n", (argv, path)
 
 
-def test_the_working_directory_is_let_go(tmp_path: Path) -> None:
+def test_the_working_directory_is_not_kept_open(tmp_path: Path) -> None:
     def scenario() -> str:
         run("true", cwd=tmp_path)
         return os.getcwd()  # noqa: PTH109
@@ -265,7 +265,7 @@ def test_the_working_directory_is_let_go(tmp_path: Path) -> None:
         (("true", "x" * (1 << 23)), "'true' cannot be started: argument list too long."),
     ],
 )
-def test_what_cannot_be_started_says_why(argv: tuple[str, ...], message: str, pty: bool, tmp_path: Path) -> None:
+def test_a_command_that_cannot_start_says_why(argv: tuple[str, ...], message: str, pty: bool, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "plain").write_text("no")
     for name, text in (("noshebang", "echo no\n"), ("nointerpreter", "#!/no/such/shell\n")):
@@ -281,7 +281,7 @@ def test_what_cannot_be_started_says_why(argv: tuple[str, ...], message: str, pt
     assert supervised(scenario) == message
 
 
-def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
+def test_a_missing_working_directory_is_a_start_error(tmp_path: Path) -> None:
     gone, file = tmp_path / "gone", tmp_path / "file"
     file.touch()
 
@@ -300,7 +300,7 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pty", [False, True])
-def test_no_descriptors_left(pty: bool) -> None:
+def test_no_descriptor_is_left_open(pty: bool) -> None:
     def scenario() -> list[str]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
         taken: list[int] = []
@@ -325,7 +325,7 @@ def test_no_descriptors_left(pty: bool) -> None:
 
 
 @pytest.mark.parametrize("pty", [False, True])
-def test_nothing_is_lost_between_the_command_and_us(pty: bool) -> None:
+def test_all_output_of_a_command_is_read(pty: bool) -> None:
     def scenario() -> bool:
         data = run(*program("numbered_lines.py", 50_000), pty=pty)[1][Stream.STDOUT]
         return data == b"".join(b"line %d\n" % number for number in range(1, 50_001))
@@ -334,7 +334,7 @@ def test_nothing_is_lost_between_the_command_and_us(pty: bool) -> None:
 
 
 @pytest.mark.parametrize("pty", [False, True])
-def test_what_was_written_before_the_exit_is_still_read_after_it(pty: bool) -> None:
+def test_output_before_the_exit_is_read_after_it(pty: bool) -> None:
     def scenario() -> bytes:
         process = Process.start(command(*program("numbered_lines.py", 300), pty=pty))
         assert until(process.poll) == Exit(code=0, signal=None)
@@ -346,7 +346,7 @@ def test_what_was_written_before_the_exit_is_still_read_after_it(pty: bool) -> N
 
 
 @pytest.mark.parametrize("pty", [False, True])
-def test_reading_waits_for_nobody_and_says_when_it_is_over(pty: bool) -> None:
+def test_reading_does_not_block_and_reports_the_end(pty: bool) -> None:
     def scenario() -> bool:
         process = Process.start(command("sh", "-c", "printf 0123456789; exec sleep 600", pty=pty))
         (fd,) = (fd for fd, stream in process.outputs.items() if stream is Stream.STDOUT)
@@ -366,7 +366,7 @@ def test_reading_waits_for_nobody_and_says_when_it_is_over(pty: bool) -> None:
     assert supervised(scenario)
 
 
-def test_a_command_may_close_its_terminal_and_come_back_to_it() -> None:
+def test_a_command_may_close_and_reopen_its_terminal() -> None:
     def scenario() -> bytes:
         script = "exec <&- >&- 2>&-; sleep 0.2; echo still here > /dev/tty; exit 7"
         ended, data = run("sh", "-c", script, pty=True)
@@ -376,7 +376,7 @@ def test_a_command_may_close_its_terminal_and_come_back_to_it() -> None:
     assert supervised(scenario) == b"still here\n"
 
 
-def test_bytes_are_not_touched() -> None:
+def test_output_bytes_are_unchanged() -> None:
     for pty in (False, True):
         data = supervised(lambda pty=pty: run(*program("invalid_utf8.py"), pty=pty))[1][Stream.STDOUT]  # type: ignore[misc]
         assert data.splitlines()[1:3] == [b"lone \x80 byte", b"cut \xe2\x82"]
@@ -384,7 +384,7 @@ def test_bytes_are_not_touched() -> None:
 
 
 @pytest.mark.parametrize("pty", [False, True])
-def test_a_grandchild_that_holds_the_output_holds_neither_the_exit_nor_the_sweep(pty: bool) -> None:
+def test_a_grandchild_with_the_output_delays_neither_exit_nor_sweep(pty: bool) -> None:
     def scenario() -> bytes:
         process = Process.start(command(*program("holds_pipe.py", "--own-session"), pty=pty))
         assert until(process.poll) == Exit(code=0, signal=None)
@@ -428,7 +428,7 @@ def test_a_signal_reaches_the_whole_group() -> None:
     assert supervised(scenario) == Exit(code=None, signal="SIGTERM")
 
 
-def test_a_signal_reaches_what_is_left_of_the_group_after_its_leader() -> None:
+def test_a_signal_reaches_the_group_after_its_leader_ended() -> None:
     def scenario() -> bool:
         process = Process.start(command("sh", "-c", "sleep 600 & exit 3"))
         assert until(process.poll) == Exit(code=3, signal=None)
@@ -441,7 +441,7 @@ def test_a_signal_reaches_what_is_left_of_the_group_after_its_leader() -> None:
     assert supervised(scenario)
 
 
-def test_a_group_of_somebody_else_is_not_signalled() -> None:
+def test_a_foreign_group_is_not_signalled() -> None:
     def scenario() -> Exit:
         process = Process.start(command(*program("setsid_grandchild.py")))
         until(process.poll)
@@ -490,7 +490,7 @@ def test_a_whole_tree_is_found_and_ended() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
-def test_what_runs_away_is_caught() -> None:
+def test_a_process_that_leaves_the_group_is_found() -> None:
     def scenario() -> bool:
         process = Process.start(command(*program("runaway.py")))
         read_until(process, b"running\n")
@@ -502,7 +502,7 @@ def test_what_runs_away_is_caught() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
-def test_when_nothing_is_left_the_process_table_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_table_is_not_read_when_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     def scenario() -> bool:
         process = Process.start(command("true"))
         until(process.poll)
@@ -516,7 +516,7 @@ def test_when_nothing_is_left_the_process_table_is_not_read(monkeypatch: pytest.
     assert supervised(scenario)
 
 
-def test_without_a_subreaper_the_marker_finds_what_left_the_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_subreaper_the_marker_finds_detached_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "_is_subreaper", lambda: False)
 
     def scenario() -> bool:
@@ -609,7 +609,7 @@ def test_strays_are_found_by_their_marker(tmp_path: Path) -> None:
     assert end_strays(marker=marker, group=None) == 0
 
 
-def test_strays_without_a_marker_are_found_by_their_group_and_by_their_parent(tmp_path: Path) -> None:
+def test_strays_without_a_marker_are_found_by_group_and_parent(tmp_path: Path) -> None:
     marker, pids = f"{tmp_path}:1", tmp_path / "pids"
     # The leader carries the marker. An orphan in its group does not, nor does a child that made a session of its own.
     code = (
@@ -622,7 +622,7 @@ def test_strays_without_a_marker_are_found_by_their_group_and_by_their_parent(tm
     assert not any(stray.alive() for stray in strays)
 
 
-def test_a_group_that_belongs_to_somebody_else_now_is_left_alone(tmp_path: Path) -> None:
+def test_a_recycled_group_id_is_left_alone(tmp_path: Path) -> None:
     stranger = subprocess.Popen(["sleep", "600"], start_new_session=True, env={"PATH": os.environ["PATH"], MARKER: "another:1"})
     try:
         assert end_strays(marker=f"{tmp_path}:1", group=stranger.pid) == 0

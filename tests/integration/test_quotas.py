@@ -44,7 +44,7 @@ def plan(database: OwnedDatabase, statement: str, parameters: Any) -> list[str]:
     return [row[3] for row in rows]
 
 
-def test_only_the_tokens_own_pending_jobs_count(database: OwnedDatabase) -> None:
+def test_only_pending_jobs_of_the_same_token_count(database: OwnedDatabase) -> None:
     for number, (owner, status) in enumerate(
         [("a", Status.PENDING)] * 2 + [("a", Status.RUNNING), ("a", Status.FAILED), ("b", Status.PENDING)]
     ):
@@ -55,7 +55,7 @@ def test_only_the_tokens_own_pending_jobs_count(database: OwnedDatabase) -> None
     assert not refusal(database, Quotas(), "a")
 
 
-def test_logs_count_as_far_as_they_are_kept(database: OwnedDatabase) -> None:
+def test_only_kept_lines_of_logs_count(database: OwnedDatabase) -> None:
     add(database, 1, "a", Status.COMPLETED, log_bytes=5 * CAP)  # of which CAP is kept
     add(database, 2, "a", Status.RUNNING, log_bytes=300)
     add(database, 3, "a", Status.FAILED, log_bytes=700, deleted=True)
@@ -64,7 +64,7 @@ def test_logs_count_as_far_as_they_are_kept(database: OwnedDatabase) -> None:
     assert not refusal(database, Quotas(max_log_bytes=CAP + 301, log_cap=CAP), "a")
 
 
-def test_logs_are_not_added_up_for_each_submission(database: OwnedDatabase) -> None:
+def test_log_sizes_are_not_summed_for_each_submission(database: OwnedDatabase) -> None:
     quotas = Quotas(max_log_bytes=100)
     assert not refusal(database, quotas, "a")
     add(database, 1, "a", Status.COMPLETED, log_bytes=100)
@@ -72,7 +72,7 @@ def test_logs_are_not_added_up_for_each_submission(database: OwnedDatabase) -> N
     assert refusal(database, Quotas(max_log_bytes=100), "a")
 
 
-def test_no_job_is_looked_at(database: OwnedDatabase) -> None:
+def test_the_quota_check_reads_no_job(database: OwnedDatabase) -> None:
     asked: list[tuple[str, Any]] = []
 
     def note(_: Connection, __: Any, statement: str, parameters: Any, *___: Any) -> None:

@@ -19,6 +19,8 @@ from support.programs import processes_of, program, runs
 from support.server import RunningServer, start_server, task_submission
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 MakeServer = Callable[..., RunningServer]
 PR_SET_CHILD_SUBREAPER = 36
 LOSSES = ["is gone; its jobs run on", "ended (-9)", "was lost", "dispatcher ended", "The lease of job"]
@@ -126,7 +128,8 @@ def serves(server: RunningServer) -> bool:
 
 
 def workers_of(server: RunningServer) -> int:
-    return len([child for child in psutil.Process(server.pid).children(recursive=True) if "jobs.run_worker" in " ".join(child.cmdline())])
+    family = psutil.Process(server.pid).children(recursive=True)
+    return len([child for child in family if "handlers.server.worker" in " ".join(child.cmdline())])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def workers_of(server: RunningServer) -> int:
     [kill_arbiter, kill_api_worker, kill_worker, kill_worker_main, kill_dispatcher, kill_both],
     ids=lambda crash: crash.__name__,
 )
-def test_a_job_survives_the_death_of(crash: Callable[[RunningServer], None], shared: RunningServer, tmp_path: Path) -> None:
+def test_a_job_survives_a_crash_of(crash: Callable[[RunningServer], None], shared: RunningServer, tmp_path: Path) -> None:
     shared.allowed_errors += LOSSES
     job = Counted(shared, tmp_path)
     crash(shared)
@@ -160,7 +163,7 @@ def test_a_job_survives_the_death_of_the_whole_service(make_server: MakeServer, 
     job.finish(second)
 
 
-def test_the_death_of_everything_but_the_job(make_server: MakeServer, tmp_path: Path) -> None:
+def test_a_job_and_its_supervisor_survive_the_death_of_all_others(make_server: MakeServer, tmp_path: Path) -> None:
     first = make_server(tmp_path / "server", check=False, slots=2)
     job = Counted(first, tmp_path)
     supervisor = supervisor_of(first, job.id)
@@ -189,7 +192,7 @@ def supervisor_of(server: RunningServer, job_id: str) -> int:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hanging"])
-def test_a_lost_supervisor_loses_its_job_and_nothing_runs_on(how: signal.Signals, shared: RunningServer, tmp_path: Path) -> None:
+def test_a_lost_supervisor_fails_its_job_and_nothing_runs_on(how: signal.Signals, shared: RunningServer, tmp_path: Path) -> None:
     shared.allowed_errors += LOSSES
     pid_file = tmp_path / "pid"
     with shared.connect() as events:
@@ -231,7 +234,7 @@ def test_a_lost_job_is_run_again_while_it_has_attempts(shared: RunningServer, tm
     assert "supervisor was lost" in history[2]["cause"]
 
 
-def test_the_last_attempt_is_the_last(shared: RunningServer) -> None:
+def test_a_lost_last_attempt_fails_the_job(shared: RunningServer) -> None:
     shared.allowed_errors += LOSSES
     job_id = shared.shell("echo $$; sleep 600", max_attempts=2)
     for attempt in (1, 2):
@@ -242,7 +245,7 @@ def test_the_last_attempt_is_the_last(shared: RunningServer) -> None:
     assert processes_of(job_id) == []
 
 
-def test_a_job_that_was_to_be_cancelled_is_not_run_again(shared: RunningServer) -> None:
+def test_a_lost_job_with_a_cancel_request_is_not_run_again(shared: RunningServer) -> None:
     shared.allowed_errors += LOSSES
     job_id = shared.submit({**task_submission("patient", script=program("ignores_sigterm")), "max_attempts": 3})["id"]
     shared.wait_for_log(job_id, "ready")
@@ -253,7 +256,7 @@ def test_a_job_that_was_to_be_cancelled_is_not_run_again(shared: RunningServer) 
     assert processes_of(job_id) == []
 
 
-def test_a_lost_supervisor_while_no_worker_watches(make_server: MakeServer, tmp_path: Path) -> None:
+def test_a_supervisor_lost_without_a_worker_is_noticed_later(make_server: MakeServer, tmp_path: Path) -> None:
     """The next start finds a job that nobody supervises, and ends what is left of it."""
     first = make_server(tmp_path / "server", check=False, keep_jobs=True, slots=1)
     job_id = first.shell(program("ignores_sigterm"))
@@ -269,7 +272,7 @@ def test_a_lost_supervisor_while_no_worker_watches(make_server: MakeServer, tmp_
     assert processes_of(job_id) == []
 
 
-def test_a_claim_that_nobody_took_is_given_up_long_before_a_lease(make_server: MakeServer, tmp_path: Path) -> None:
+def test_an_untaken_claim_ends_long_before_a_lease(make_server: MakeServer, tmp_path: Path) -> None:
     """Nothing was started under it, so that nothing is to be waited for."""
     points = tmp_path / "points"
     points.mkdir()
@@ -285,7 +288,7 @@ def test_a_claim_that_nobody_took_is_given_up_long_before_a_lease(make_server: M
     assert list(points.iterdir()) == [], "both have died"
 
 
-def test_who_adopts_an_api_whose_parents_were_killed_is_not_harmed(make_server: MakeServer) -> None:
+def test_an_orphaned_api_does_not_signal_its_new_parent(make_server: MakeServer) -> None:
     """The API ends with the server, and tells its parent to: which is by then whoever adopts orphans here, often the first process."""
     server = make_server(check=False, no_worker=True)
     arbiter = server.part("api")
@@ -323,7 +326,7 @@ def adopting_orphans() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopping_server_cancels_what_runs_within_its_grace(signum: signal.Signals, make_server: MakeServer, tmp_path: Path) -> None:
+def test_a_stopping_server_cancels_running_jobs_within_their_grace(signum: signal.Signals, make_server: MakeServer, tmp_path: Path) -> None:
     first = make_server(tmp_path / "server", slots=2)
     polite = first.shell("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done")
     stubborn = first.shell(program("ignores_sigterm"))
@@ -351,7 +354,7 @@ def test_a_stopping_server_cancels_what_runs_within_its_grace(signum: signal.Sig
     assert len(second.call("GET", f"/jobs/{pending}/events").json()["events"]) == 3
 
 
-def test_with_keep_jobs_they_run_on_and_are_found_again(make_server: MakeServer, tmp_path: Path) -> None:
+def test_keep_jobs_lets_jobs_run_on_and_the_next_start_finds_them(make_server: MakeServer, tmp_path: Path) -> None:
     first = make_server(tmp_path / "server", slots=2, keep_jobs=True)
     folders = [tmp_path / "stays", tmp_path / "ends"]
     for folder in folders:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -75,7 +76,7 @@ def test_there_is_no_terminal_on_pipes(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("task", ["shell", "terminal"])
-def test_a_rewritten_line_is_logged_as_it_was_last(server: RunningServer, task: str) -> None:
+def test_a_rewritten_line_is_logged_in_its_last_form(server: RunningServer, task: str) -> None:
     assert output_of(server, r"printf 'one\rtwo\rthree\nfour\r\n\033[31mred\033[0m\n'", task=task) == [
         "three",
         "four",
@@ -83,7 +84,7 @@ def test_a_rewritten_line_is_logged_as_it_was_last(server: RunningServer, task: 
     ]
 
 
-def test_the_raw_log_keeps_line_ends_and_bytes_that_are_no_text(server: RunningServer) -> None:
+def test_the_raw_log_keeps_line_ends_and_invalid_utf8(server: RunningServer) -> None:
     job_id = server.shell(f"printf 'dos\\r\\n'; {program('invalid_utf8')}")
     server.wait(job_id)
     expected = b"dos\r\nbefore\nlone \x80 byte\ncut \xe2\x82\noverlong \xc0\xaf\nsurrogate \xed\xa0\x80\nnull \x00 byte\nafter \xc3\xbc\n"
@@ -94,14 +95,14 @@ def test_the_raw_log_keeps_line_ends_and_bytes_that_are_no_text(server: RunningS
 
 
 @pytest.mark.parametrize("task", ["shell", "terminal"])
-def test_a_long_line_is_split_and_nothing_of_it_is_lost(server: RunningServer, task: str) -> None:
+def test_a_long_line_is_split_without_loss(server: RunningServer, task: str) -> None:
     shown = output_of(server, program("long_line", "--bytes", 200_000), task=task)
     assert (shown[0], shown[-1]) == ("before", "after")
     assert [len(piece) for piece in shown[1:-1]] == [65536, 65536, 65536, 200_000 - 3 * 65536]
     assert "".join(shown[1:-1]) == ("0123456789abcdef" * 12_500)
 
 
-def test_the_last_line_needs_no_end(server: RunningServer) -> None:
+def test_the_last_line_needs_no_line_end(server: RunningServer) -> None:
     job_id = server.shell(program("partial_line", "no ", "line ", "end"))
     assert server.wait(job_id)["log"]["lines"] == 1
     assert raw(server, job_id) == b"no line end"
@@ -146,7 +147,7 @@ def test_progress_rises_to_its_end(server: RunningServer, style: str) -> None:
         assert texts(server, job_id) == [], "directives are no output"
 
 
-def test_progress_is_sent_ten_times_a_second_at_most_and_the_last_always(server: RunningServer) -> None:
+def test_progress_is_limited_to_ten_a_second_and_the_last_is_sent(server: RunningServer) -> None:
     with server.connect() as events:
         job_id = server.run("terminal", script=program("progress", "--style", "directive", "--steps", 300, "--delay", 0.003))
         events.subscribe(job_id)
@@ -168,7 +169,7 @@ def test_a_job_reports_its_result(server: RunningServer) -> None:
     assert texts(server, job_id) == ["before", "after"]
 
 
-def test_what_is_no_result_stays_in_the_log(server: RunningServer) -> None:
+def test_an_invalid_result_line_stays_in_the_log(server: RunningServer) -> None:
     said = ["::result [1]", "::result {", '::result {"n": NaN}', "::progress much", "::progress 101", " ::progress 5"]
     job_id = server.shell("\n".join(f"echo '{line}'" for line in said))
     job = server.wait(job_id)
@@ -197,7 +198,7 @@ def test_a_service_becomes_ready(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1, 77, 255])
-def test_exit_codes(server: RunningServer, code: int) -> None:
+def test_exit_code_decides_the_status(server: RunningServer, code: int) -> None:
     job = server.wait(server.shell(f"exit {code}"))
     assert (job["exit_code"], job["signal"]) == (code, None)
     if code == 0:
@@ -208,19 +209,19 @@ def test_exit_codes(server: RunningServer, code: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGTERM"])
-def test_signals(server: RunningServer, name: str) -> None:
+def test_a_signal_is_the_reason_of_a_failed_job(server: RunningServer, name: str) -> None:
     job = server.wait(server.shell(program("killed_by", name)))
     assert (job["status"], job["reason"], job["exit_code"], job["signal"]) == ("failed", "signal", None, name)
     assert name in job["error"]["detail"]
 
 
-def test_a_program_that_is_not_there(server: RunningServer) -> None:
+def test_a_missing_program_is_a_start_error(server: RunningServer) -> None:
     job = server.wait(server.run("missing"))
     assert (job["status"], job["reason"], job["exit_code"]) == ("failed", "start_error", None)
     assert "no-such-program" in job["error"]["detail"]
 
 
-def test_a_folder_that_is_gone_when_the_job_starts(server: RunningServer, tmp_path: Path) -> None:
+def test_a_missing_folder_is_a_start_error(server: RunningServer, tmp_path: Path) -> None:
     folder = server.folder / "data" / "workspace" / "short-lived"
     folder.mkdir()
     holder = server.shell(program("waits_for_file", tmp_path / "go"), concurrency_key="folder")
@@ -265,7 +266,7 @@ def test_a_program_may_clean_up_when_it_is_cancelled(server: RunningServer) -> N
     assert seconds_between(job["cancel_requested_at"], job["ended_at"]) < 1, "it need not wait for the rest of the grace period"
 
 
-def test_one_that_ignores_the_signal_is_killed_after_its_grace_period(server: RunningServer) -> None:
+def test_a_job_that_ignores_the_signal_is_killed_after_its_grace(server: RunningServer) -> None:
     job_id = server.shell(program("ignores_sigterm", "--say"))
     server.wait_for_log(job_id, "ready")
     cancel(server, job_id)
@@ -319,7 +320,7 @@ def test_a_cancelled_job_leaves_nothing_behind(server: RunningServer, task: str,
         assert events.wait("complete", job_id)["reason"] == "cancelled_by_client"
 
 
-def test_a_job_may_be_cancelled_the_moment_it_starts(server: RunningServer) -> None:
+def test_a_job_can_be_cancelled_at_the_moment_it_starts(server: RunningServer) -> None:
     """Wherever in its start the request meets it: it ends as cancelled, and nothing of it runs."""
     for _ in range(5):
         job_id = server.shell("sleep 600")
@@ -333,7 +334,7 @@ def test_a_job_may_be_cancelled_the_moment_it_starts(server: RunningServer) -> N
 # -- what outlives the command --------------------------------------------------------------------------------------------
 
 
-def test_a_grandchild_that_holds_the_pipe_delays_the_end_but_not_for_ever(server: RunningServer) -> None:
+def test_a_grandchild_with_the_pipe_delays_the_end_for_a_bounded_time(server: RunningServer) -> None:
     job_id = server.shell(program("holds_pipe", "--own-session"))
     job = server.wait(job_id)
     assert processes_of(job_id) == []
@@ -342,7 +343,7 @@ def test_a_grandchild_that_holds_the_pipe_delays_the_end_but_not_for_ever(server
     assert texts(server, job_id) == ["leaving"]
 
 
-def test_what_a_grandchild_still_says_in_time_is_logged(server: RunningServer) -> None:
+def test_late_output_of_a_grandchild_is_logged_in_time(server: RunningServer) -> None:
     job_id = server.shell(program("holds_pipe", "--seconds", 0.4))
     job = server.wait(job_id)
     assert texts(server, job_id) == ["leaving", "late"]
@@ -373,7 +374,7 @@ def test_a_job_sees_a_minimal_environment(server: RunningServer, task: str) -> N
     assert not any(str(server.folder / "data" / "runcast.db") in value for value in seen.values())
 
 
-def test_no_descriptor_of_ours_reaches_a_job(server: RunningServer) -> None:
+def test_no_descriptor_of_the_service_reaches_a_job(server: RunningServer) -> None:
     shown = output_of(server, "ls -l /proc/self/fd")
     assert len([line for line in shown if "->" in line]) == 4, shown  # the three streams, and the listing's own
 
@@ -417,7 +418,7 @@ def test_jobs_of_different_keys_run_side_by_side(server: RunningServer, tmp_path
     assert [server.wait(job_id)["status"] for job_id in ids] == ["completed", "completed"]
 
 
-def test_higher_priorities_first_then_the_oldest_and_never_more_than_there_are_slots(server: RunningServer, tmp_path: Path) -> None:
+def test_priority_then_age_decides_and_slots_are_the_limit(server: RunningServer, tmp_path: Path) -> None:
     note = tmp_path / "note"
     with taken_slots(server, tmp_path, 2) as free_one:
         ids = {
@@ -434,7 +435,7 @@ def test_higher_priorities_first_then_the_oldest_and_never_more_than_there_are_s
     assert note.read_text().split() == ["high", "first", "second", "low"]
 
 
-def test_what_a_pending_job_waits_for(server: RunningServer, tmp_path: Path) -> None:
+def test_a_pending_job_tells_what_it_waits_for(server: RunningServer, tmp_path: Path) -> None:
     with taken_slots(server, tmp_path, 1):
         holder = server.run("keyed", key="k", script=program("waits_for_file", tmp_path / "go"))
         server.wait_for_log(holder, "waiting")
@@ -468,7 +469,7 @@ def test_deleting_a_running_job_ends_it(server: RunningServer, tmp_path: Path) -
 # -- a log that is too long -----------------------------------------------------------------------------------------------
 
 
-def test_a_log_over_its_cap_keeps_head_and_tail_and_says_what_is_gone(make_server: Callable[..., RunningServer]) -> None:
+def test_a_log_over_its_cap_keeps_head_and_tail_and_marks_the_gap(make_server: Callable[..., RunningServer]) -> None:
     cap, count = 65536, 20_000
     server = make_server(log_cap=cap, slots=1)
     with server.connect() as events:
@@ -503,7 +504,7 @@ LONG_LAST = "seq 20000; head -c 65000 /dev/zero | tr '\\0' B; echo; echo the rea
 
 
 @pytest.mark.parametrize("script", [LONG_FIRST, LONG_LAST], ids=["first", "last"])
-def test_a_line_that_is_long_for_the_cap_costs_no_log_its_end(make_server: Callable[..., RunningServer], script: str) -> None:
+def test_a_line_longer_than_the_cap_does_not_remove_the_end(make_server: Callable[..., RunningServer], script: str) -> None:
     cap = 65536
     server = make_server(log_cap=cap, slots=1)
     job_id = server.shell(script)
@@ -521,3 +522,17 @@ def test_a_line_that_is_long_for_the_cap_costs_no_log_its_end(make_server: Calla
         assert events.of("error") == []
         seqs = [payload["first_seq"] + place for payload in events.of("log", job_id) for place in range(len(payload["lines"]))]
     assert seqs == [*range(1, dropped["first_seq"]), *range(dropped["last_seq"] + 1, count + 1)]
+
+
+def test_force_ends_processes_that_outlive_their_command_in_the_grace(server: RunningServer, tmp_path: Path) -> None:
+    script = (
+        f"(trap '' TERM; echo ready; sleep 60 & wait; sleep 60) & trap 'touch {tmp_path}/left; exit' TERM; while :; do sleep 0.02; done"
+    )
+    job_id = server.submit({**task_submission("patient", script=script)})["id"]
+    server.wait_for_log(job_id, "ready")
+    server.call("POST", f"/jobs/{job_id}/cancel")
+    eventually((tmp_path / "left").exists, "the command obeys")
+    server.call("POST", f"/jobs/{job_id}/cancel", json={"force": True})
+    began = time.monotonic()
+    assert server.wait(job_id)["status"] == "cancelled"
+    assert time.monotonic() - began < 3

@@ -29,6 +29,8 @@ from jobs.recipes.expand import Recipe, Recipes, job_environment
 from jobs.recipes.workspace import copy_workspace
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 40.0
 
 
@@ -147,7 +149,7 @@ def rising_percents(shipped: Shipped, lines: list[str]) -> list[float]:
     return percents
 
 
-def test_a_service_comes_with_its_set_up_and_runs_from_its_sources_in_debug(shipped: Shipped) -> None:
+def test_a_service_has_its_setup_and_runs_from_sources_in_debug(shipped: Shipped) -> None:
     created = shipped.run(JobType.CREATE, template="small_service", name="acme.api")
     assert result(created)["created"] == ["source/extensions/acme.api_setup_extension", "source/apps/acme.api.kit"]
     shipped.run(JobType.BUILD, project="acme.api", config="debug")
@@ -173,7 +175,7 @@ def test_a_panel_is_built_tested_and_shown(shipped: Shipped) -> None:
     assert "App is made of 3 extensions." in page
 
 
-def test_only_what_changed_is_built_again(shipped: Shipped) -> None:
+def test_only_changed_files_are_built_again(shipped: Shipped) -> None:
     def made() -> int:
         return int(result(shipped.run(JobType.BUILD, project="sample.page", config="debug"))["made"])
 
@@ -189,7 +191,7 @@ def test_only_what_changed_is_built_again(shipped: Shipped) -> None:
     assert not leftover.exists()
 
 
-def test_release_and_debug_differ_and_are_cleaned_apart(shipped: Shipped) -> None:
+def test_release_and_debug_builds_differ_and_are_cleaned_apart(shipped: Shipped) -> None:
     for config in ("release", "debug"):
         shipped.run(JobType.BUILD, project="sample.page", config=config)
     assert (output(shipped, "release") / "packages/sample.page.zip").is_file()
@@ -206,7 +208,7 @@ def test_release_and_debug_differ_and_are_cleaned_apart(shipped: Shipped) -> Non
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-def test_whoever_is_ended_while_it_creates_leaves_no_half_project(shipped: Shipped, signum: signal.Signals) -> None:
+def test_a_killed_create_leaves_no_half_project(shipped: Shipped, signum: signal.Signals) -> None:
     many = shipped.root / "templates/extensions/service.setup/template/data"
     many.mkdir()
     for number in range(5000):
@@ -226,7 +228,7 @@ def test_whoever_is_ended_while_it_creates_leaves_no_half_project(shipped: Shipp
     assert not list(source.glob(".new-*"))
 
 
-def test_two_who_create_at_once_leave_each_other_alone(shipped: Shipped) -> None:
+def test_concurrent_creates_do_not_disturb_each_other(shipped: Shipped) -> None:
     expand = shipped.recipes.expand
     recipes = [expand(Submission(JobType.CREATE, {"template": "small_service", "name": f"acme.s{number}"})) for number in range(6)]
     makers = [shipped.start(recipe) for recipe in recipes]
@@ -247,7 +249,7 @@ def test_two_who_create_at_once_leave_each_other_alone(shipped: Shipped) -> None
         ("debug", "config/extension.toml", "[package]\ntitle = 'x'\n", "sample.page/config/extension.toml: [package] has no version"),
     ],
 )
-def test_an_error_in_a_source_fails_the_build_and_says_where(shipped: Shipped, config: str, file: str, text: str, says: str) -> None:
+def test_a_source_error_fails_the_build_and_says_where(shipped: Shipped, config: str, file: str, text: str, says: str) -> None:
     (shipped.root / "source/extensions/sample.page" / file).write_text(text, encoding="utf-8")
     lines = shipped.run(JobType.BUILD, code=1, project="sample.page", config=config)
     assert any(says in line for line in lines), lines
@@ -256,7 +258,7 @@ def test_an_error_in_a_source_fails_the_build_and_says_where(shipped: Shipped, c
     assert not list(shipped.root.rglob(".new-*"))
 
 
-def test_a_dependency_that_is_not_there_or_goes_in_a_circle_fails_the_build(shipped: Shipped) -> None:
+def test_a_missing_or_circular_dependency_fails_the_build(shipped: Shipped) -> None:
     apps = shipped.root / "source/apps"
     apps.mkdir()
     package = "[package]\ntitle = 'x'\nversion = '1.0.0'\n[dependencies]\n"
@@ -282,7 +284,7 @@ def test_a_build_of_everything_waits_for_a_build_of_one(shipped: Shipped) -> Non
     assert process.returncode == 0, output
 
 
-def test_what_cannot_be_done_is_said_in_a_line(shipped: Shipped, tmp_path: Path) -> None:
+def test_an_impossible_command_is_one_clear_line(shipped: Shipped, tmp_path: Path) -> None:
     def repo(*arguments: str) -> tuple[int, str]:
         command = [str(shipped.root / "repo.sh"), *arguments]
         run = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, cwd=tmp_path, env=shipped.base, check=False)
@@ -317,7 +319,7 @@ def test_an_application_that_is_not_built_says_so(shipped: Shipped) -> None:
     assert shipped.run(JobType.LAUNCH, code=1, app="app.kit") == ["error: app.kit is not built: run ./repo.sh build"]
 
 
-def test_an_argument_that_means_nothing_or_asks_for_a_taken_port_is_refused(shipped: Shipped) -> None:
+def test_unknown_arguments_and_taken_ports_are_refused(shipped: Shipped) -> None:
     shipped.run(JobType.CREATE, template="small_editor", name="app")
     shipped.run(JobType.BUILD, project="app", config="debug")
     lines = shipped.run(JobType.LAUNCH, code=1, app="app.kit", args=["--port", "3"])
@@ -337,7 +339,7 @@ def test_a_python_that_is_too_old_is_passed_over(shipped: Shipped, tmp_path: Pat
     assert result(shipped.run(JobType.BUILD, project="sample.web", config="debug"))["made"] > 0
 
 
-def test_by_hand_no_directive_is_printed(shipped: Shipped) -> None:
+def test_without_a_job_no_directive_is_printed(shipped: Shipped) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RUNCAST_JOB"}
     command = [str(shipped.root / "repo.sh"), "build", "-d", "-t", "sample.web"]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=DEADLINE, check=True)

@@ -18,6 +18,8 @@ from support.raw_socket import RawSocket, raw_socket
 from support.server import PROGRAMS, RunningServer
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 LINE_BYTES = 200
 LINES = 300_000  # 60 MB, below the cap of a log
 MOST = 8 << 20

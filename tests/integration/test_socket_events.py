@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import psutil
 import pytest
 import socketio
 import websocket
+from websocket import ABNF
 
 from handlers.contract.document import Contract
 from jobs.bootstrap import open_database
@@ -24,7 +25,7 @@ from jobs.model import Scope
 from jobs.store.tokens import Tokens
 from support.events import EventLog
 from support.raw_socket import raw_socket
-from support.server import PROGRAMS, RunningServer, task_submission
+from support.server import PROGRAMS, RunningServer, start_server, task_submission
 from support.waiting import eventually
 
 TRANSPORTS = ("websocket", "polling")
@@ -173,7 +174,7 @@ def test_a_broken_after_seq_gets_a_problem(server: RunningServer, after_seq: Any
         assert [violation["pointer"] for violation in answer["problem"]["errors"]] == ["#/after_seq"]
 
 
-def test_an_unknown_job_is_refused_in_the_acknowledgement_alone(server: RunningServer) -> None:
+def test_an_unknown_job_is_refused_in_the_acknowledgement_only(server: RunningServer) -> None:
     with server.connect() as events:
         answer = events.call("subscribe", {"job_id": NOWHERE})
         assert (answer["ok"], answer["problem"]["type"], answer["problem"]["status"]) == (False, PROBLEM + "job-not-found", 404)
@@ -184,7 +185,7 @@ def test_an_unknown_job_is_refused_in_the_acknowledgement_alone(server: RunningS
         assert events.of("error") == []
 
 
-def test_an_event_that_the_contract_does_not_have_is_answered(server: RunningServer) -> None:
+def test_an_unknown_event_is_answered_with_a_problem(server: RunningServer) -> None:
     with server.connect() as events:
         for count, event in enumerate(["subscrib", "log", "complete", "message", "*", "malformed", "x" * 5000], 1):
             events.client.emit(event, {"a": 1})
@@ -221,7 +222,7 @@ def test_an_event_that_the_contract_does_not_have_is_answered(server: RunningSer
         "é",
     ],
 )
-def test_a_packet_that_no_library_sends_is_answered_too(server: RunningServer, text: str) -> None:
+def test_a_packet_that_no_library_sends_is_answered_with_a_problem(server: RunningServer, text: str) -> None:
     job_id = server.run("true")
     with raw_socket(server) as client:
         client.send_text(text)
@@ -268,7 +269,7 @@ def test_streams_stay_in_order_and_apart(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
-def test_every_after_seq_gives_the_rest_once(server: RunningServer, gate: Gate, ended: bool) -> None:
+def test_every_after_seq_gives_the_remaining_lines_once(server: RunningServer, gate: Gate, ended: bool) -> None:
     """Line ends and chunk ends alike: the chunks of this log hold 1, 3 and 4 lines, and more follow live."""
     chunks = [numbered(count, f"--first {first}") for count, first in ((1, 1), (3, 2), (4, 5))]
     job_id = server.shell(f"{'; sleep 0.1; '.join(chunks)}; {gate.wait}; {numbered(4, '--first 9')}")
@@ -288,7 +289,7 @@ def test_every_after_seq_gives_the_rest_once(server: RunningServer, gate: Gate, 
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_subscribing_in_the_middle_of_a_fast_log_gives_no_gap_and_no_repeat(server: RunningServer, transport: str) -> None:
+def test_subscribing_during_a_fast_log_gives_no_gap_and_no_repeat(server: RunningServer, transport: str) -> None:
     total = 150_000
     job_id = server.shell(numbered(total))
     with ExitStack() as stack:
@@ -304,7 +305,7 @@ def test_subscribing_in_the_middle_of_a_fast_log_gives_no_gap_and_no_repeat(serv
             assert events.lines(job_id) == expected(next_seq, total)
 
 
-def test_subscribing_again_starts_again_and_sends_nothing_twice(server: RunningServer, gate: Gate) -> None:
+def test_a_second_subscription_starts_again_and_repeats_nothing(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"{numbered(10)}; {gate.wait}; {numbered(5, '--first 11')}")
     with server.connect() as events:
         events.subscribe(job_id)
@@ -323,7 +324,7 @@ def test_subscribing_again_starts_again_and_sends_nothing_twice(server: RunningS
         assert [text for payload in events.of("log", job_id) for text in payload["lines"]][21:] == expected(14, 15)
 
 
-def test_a_client_that_comes_back_goes_on_where_it_was(server: RunningServer, gate: Gate) -> None:
+def test_a_reconnected_client_resumes_at_its_line(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"{numbered(2000, '--rate 20000')}; {gate.wait}; {numbered(1000, '--first 2001')}")
     seen: list[str] = []
     for part in range(4):
@@ -367,7 +368,7 @@ def test_unsubscribing_ends_the_events_of_that_job_only(server: RunningServer, g
         assert events.of("complete", dropped) == []
 
 
-def test_progress_comes_at_most_ten_times_a_second_and_the_last_always(server: RunningServer) -> None:
+def test_progress_events_are_limited_to_ten_a_second_plus_the_last(server: RunningServer) -> None:
     job_id = server.shell(f"{sys.executable} {PROGRAMS}/progress.py --steps 997 --delay 0.0015 --style directive; exec sleep 0.3")
     with server.connect() as events:
         events.subscribe(job_id)
@@ -385,7 +386,7 @@ def test_progress_comes_at_most_ten_times_a_second_and_the_last_always(server: R
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_the_last_progress_comes_even_when_the_job_ends_at_once(server: RunningServer, gate: Gate, transport: str) -> None:
+def test_the_last_progress_is_sent_when_the_job_ends_at_once(server: RunningServer, gate: Gate, transport: str) -> None:
     reports = "for i in 1 2 3 4 5 6 7 8 9; do echo ::progress ${i}0 step $i; done; echo ::progress 97 the last"
     job_id = server.shell(f"{gate.wait}; {reports}")
     with server.connect(transport=transport) as events:
@@ -396,7 +397,7 @@ def test_the_last_progress_comes_even_when_the_job_ends_at_once(server: RunningS
         assert (last["percent"], last["message"]) == (97, "the last")
 
 
-def test_deleting_a_job_that_is_watched_ends_it_for_the_watcher(server: RunningServer) -> None:
+def test_subscribers_of_a_deleted_job_see_its_end(server: RunningServer) -> None:
     job_id = server.shell("echo begun; exec sleep 60")
     with server.connect() as events, server.connect() as all_events:
         all_events.call("subscribe", {"all": True})
@@ -415,7 +416,7 @@ def test_deleting_a_job_that_is_watched_ends_it_for_the_watcher(server: RunningS
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_subscriber_of_all_sees_every_change_of_every_job_and_no_log(server: RunningServer, transport: str) -> None:
+def test_a_subscriber_of_all_jobs_gets_every_change_and_no_log(server: RunningServer, transport: str) -> None:
     with server.connect(transport=transport) as events:
         assert events.call("subscribe", {"all": True}) == {"ok": True}
         assert events.call("subscribe", {"all": True}) == {"ok": True}  # and nothing comes twice
@@ -440,7 +441,7 @@ def test_a_subscriber_of_all_sees_every_change_of_every_job_and_no_log(server: R
         assert {name for name, _ in events.events} == {"status", "progress"}
 
 
-def test_all_jobs_and_one_of_them_are_subscriptions_of_their_own(server: RunningServer, gate: Gate) -> None:
+def test_subscriptions_to_all_jobs_and_to_one_are_independent(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"echo running; {gate.wait}")
     with server.connect() as events:
         events.subscribe(job_id)
@@ -461,7 +462,7 @@ def test_all_jobs_and_one_of_them_are_subscriptions_of_their_own(server: Running
 # -- many -----------------------------------------------------------------------------------------------------------------
 
 
-def test_fifty_clients_on_one_job(server: RunningServer, gate: Gate) -> None:
+def test_fifty_clients_of_one_job_get_the_whole_log(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"{gate.wait}; {numbered(2000, '--rate 10000')}")
     with ExitStack() as stack:
         watchers = [stack.enter_context(server.connect(transport=TRANSPORTS[number % 10 == 9])) for number in range(50)]
@@ -474,7 +475,7 @@ def test_fifty_clients_on_one_job(server: RunningServer, gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_clients_on_many_jobs(server: RunningServer, transport: str) -> None:
+def test_clients_of_many_jobs_get_each_log_whole(server: RunningServer, transport: str) -> None:
     job_ids = [server.shell(numbered(50 + number)) for number in range(30)]
     with ExitStack() as stack:
         watchers = [stack.enter_context(server.connect(transport=transport)) for _ in range(3)]
@@ -499,7 +500,7 @@ def vanishing(server: RunningServer, job_id: str) -> Iterator[Callable[[], None]
         yield client.cut
 
 
-def test_going_away_frees_everything(server: RunningServer, gate: Gate) -> None:
+def test_a_disconnect_frees_everything(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"{numbered(100)}; {gate.wait}")
     server.wait_for_log(job_id, "line 100")
     api = api_process(server)
@@ -533,7 +534,7 @@ def _only_listens(api: psutil.Process) -> bool:
     return sum(connection.status == "ESTABLISHED" for connection in api.net_connections()) <= 2
 
 
-def test_the_server_says_goodbye_when_it_stops(make_server: Callable[..., RunningServer]) -> None:
+def test_a_stopping_server_sends_the_end_and_disconnects(make_server: Callable[..., RunningServer]) -> None:
     server = make_server(slots=1)
     job_id = server.shell("echo begun; exec sleep 60")
     with server.connect() as events:
@@ -563,9 +564,16 @@ def until_closed(connection: websocket.WebSocket) -> list[str]:
 WAYS_IN = {"nothing is said": [], "a wrong token": ['40{"token":"wrong"}'], "in and out again": ['40{"token":"TOKEN"}', "41"]}
 
 
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with start_server(tmp_path_factory.mktemp("impatient"), silent_seconds=3) as server:
+        yield server
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS_IN)
-def test_a_connection_on_which_nobody_is_let_in_is_closed(way: str, make_server: Callable[..., RunningServer]) -> None:
-    server = make_server(silent_seconds=3)
+def test_an_unauthenticated_connection_is_closed(way: str, impatient: RunningServer) -> None:
+    server = impatient
     with server.connect() as honest:
         connection = websocket.create_connection(f"{server.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket", timeout=20)
         try:
@@ -580,8 +588,9 @@ def test_a_connection_on_which_nobody_is_let_in_is_closed(way: str, make_server:
         assert honest.call("subscribe", {"all": True})["ok"]
 
 
-def test_a_long_poll_on_which_nobody_is_let_in_ends(make_server: Callable[..., RunningServer]) -> None:
-    server = make_server(silent_seconds=3)
+@pytest.mark.slow
+def test_an_unauthenticated_long_poll_ends(impatient: RunningServer) -> None:
+    server = impatient
     address = f"{server.url}/socket.io/?EIO=4&transport=polling"
     session = json.loads(server.session.get(address, timeout=20).text[1:])["sid"]
 
@@ -590,3 +599,21 @@ def test_a_long_poll_on_which_nobody_is_let_in_ends(make_server: Callable[..., R
         return answer.status_code == 200 and server.session.post(f"{address}&sid={session}", data="3", timeout=20).status_code == 200
 
     eventually(lambda: not known(), "the session is not known any more", seconds=20)
+
+
+def test_an_endless_websocket_message_closes_the_connection(server: RunningServer) -> None:
+    """A WebSocket is there before any token is asked for."""
+    url = server.url.replace("http://", "ws://") + "/socket.io/?EIO=4&transport=websocket"
+    connection = websocket.create_connection(url, timeout=20)
+    connection.recv()
+    part = ABNF.create_frame("x" * (1 << 16), ABNF.OPCODE_TEXT, 0)
+    with suppress(OSError):
+        for _ in range(64):
+            connection.send_frame(part)
+            part = ABNF.create_frame("x" * (1 << 16), ABNF.OPCODE_CONT, 0)
+    with suppress(OSError):  # reset, when what was sent meanwhile finds nobody there
+        code, answer = connection.recv_data()
+        assert (code, answer[:2]) == (ABNF.OPCODE_CLOSE, (1009).to_bytes(2, "big"))
+    connection.shutdown()  # type: ignore[no-untyped-call]
+    with server.connect() as events:
+        assert events.call("subscribe", {"all": True}) == {"ok": True}

@@ -13,6 +13,8 @@ import pytest
 
 from support.server import start_server
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("handlers", "jobs", "openapi")
 PROGRAM = "import sys; from handlers.cli.main import main; sys.exit(main())"  # the command itself would find the packages as they are
@@ -115,7 +117,7 @@ def test_a_difference_stops_the_server_with_one_line(copy: Path, difference: Dif
     assert_refused(copy, difference.line)
 
 
-def test_a_contract_that_is_no_yaml_stops_the_server_with_one_line(copy: Path) -> None:
+def test_a_contract_that_is_not_yaml_stops_the_server_with_one_line(copy: Path) -> None:
     (copy / ASYNCAPI).write_text("asyncapi: [3.0.0\n")
     assert_refused(copy, f"{ASYNCAPI} is not YAML: ", whole=False)
 
@@ -125,7 +127,7 @@ def test_a_contract_that_is_missing_stops_the_server_with_one_line(copy: Path) -
     assert_refused(copy, f"{OPENAPI} cannot be read: ", whole=False)
 
 
-def test_folders_where_it_is_started_are_not_taken_for_its_packages(tmp_path: Path) -> None:
+def test_packages_in_the_current_folder_are_not_imported(tmp_path: Path) -> None:
     for package in PACKAGES:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("raise SystemExit('not ours')\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -14,10 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from jobs.bootstrap import make_engine, open_database
 from jobs.execution.signals import REPEAT_SECONDS
+from jobs.store.jobs import Store
 from support.programs import processes_of, program, runs
 from support.server import TASKS, RunningServer, command, task_submission
 from support.waiting import eventually
+
+pytestmark = pytest.mark.slow
 
 WAITS = "Stopping: running jobs (1) have their grace period to end; a second signal ends them at once."
 GRACE_SECONDS = 30  # of the task `patient`
@@ -62,7 +67,7 @@ def insist(process: subprocess.Popen[bytes], signum: signal.Signals) -> int:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT])
-def test_one_signal_that_reaches_every_process_is_one(signum: signal.Signals, make_server: Callable[..., RunningServer]) -> None:
+def test_one_signal_to_every_process_counts_once(signum: signal.Signals, make_server: Callable[..., RunningServer]) -> None:
     """As from what stops services, from a terminal that closes, or from a launcher that passes on what the terminal sent to both."""
     server = make_server(slots=1, lease_seconds=1)
     job_id = stubborn(server)
@@ -80,7 +85,7 @@ def test_one_signal_that_reaches_every_process_is_one(signum: signal.Signals, ma
     assert insist(server.process, signal.SIGINT) == 0
 
 
-def test_a_worker_by_itself_counts_too(make_server: Callable[..., RunningServer]) -> None:
+def test_a_second_signal_ends_the_jobs_of_a_worker_at_once(make_server: Callable[..., RunningServer]) -> None:
     server = make_server(slots=1, no_worker=True)
     with worker(server) as process:
         job_id = stubborn(server)
@@ -118,7 +123,7 @@ def crash(server: RunningServer) -> None:
     eventually(lambda: not any(runs(part.pid) for part in parts), "the parts of a killed server end by themselves")
 
 
-def test_a_stop_ends_the_jobs_that_a_crash_left_to_other_queues(make_server: Callable[..., RunningServer]) -> None:
+def test_a_stop_ends_jobs_of_other_queues_that_a_crash_left(make_server: Callable[..., RunningServer]) -> None:
     first = make_server(slots=1)
     job_id = first.shell("exec sleep 600")
     eventually(lambda: processes_of(job_id), "the job runs")
@@ -130,7 +135,7 @@ def test_a_stop_ends_the_jobs_that_a_crash_left_to_other_queues(make_server: Cal
     assert stored(second, "SELECT status, reason FROM jobs") == ("cancelled", "server_shutdown")
 
 
-def test_a_stop_leaves_the_jobs_that_another_worker_was_told_to_keep(make_server: Callable[..., RunningServer]) -> None:
+def test_a_stop_leaves_jobs_that_another_worker_keeps(make_server: Callable[..., RunningServer]) -> None:
     first = make_server(slots=1, keep_jobs=True)
     job_id = first.shell("exec sleep 600")
     eventually(lambda: processes_of(job_id), "the job runs")
@@ -143,7 +148,7 @@ def test_a_stop_leaves_the_jobs_that_another_worker_was_told_to_keep(make_server
     assert processes_of(job_id) == []
 
 
-def test_a_server_whose_worker_has_just_died_says_so_if_it_leaves_jobs(make_server: Callable[..., RunningServer]) -> None:
+def test_a_server_without_its_worker_reports_jobs_that_it_leaves(make_server: Callable[..., RunningServer]) -> None:
     """Whether the worker is there again when the stop comes is a matter of milliseconds; what is said is true either way."""
     server = make_server(slots=1)
     job_id = server.shell("exec sleep 600")
@@ -159,7 +164,7 @@ def test_a_server_whose_worker_has_just_died_says_so_if_it_leaves_jobs(make_serv
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.2])
-def test_a_stop_that_comes_while_the_worker_starts_still_ends_the_jobs(make_server: Callable[..., RunningServer], delay: float) -> None:
+def test_a_stop_while_the_worker_starts_ends_the_jobs(make_server: Callable[..., RunningServer], delay: float) -> None:
     first = make_server(slots=1)
     job_id = first.shell("exec sleep 600")
     eventually(lambda: processes_of(job_id), "the job runs")
@@ -187,8 +192,52 @@ def starting(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def worker_of(process: subprocess.Popen[bytes]) -> int | None:
+    """The worker of a server that handles signals already, as it does from the moment when its worker begins to work."""
+    if not catches(process.pid, signal.SIGTERM):
+        return None
     for child in psutil.Process(process.pid).children():
-        with suppress(psutil.Error):  # one that prepares the start, and has ended
-            if "jobs.run_worker" in child.cmdline():
+        with suppress(psutil.Error):
+            if "handlers.server.worker" in child.cmdline():
                 return child.pid
     return None
+
+
+def catches(pid: int, signum: int) -> bool:
+    mask = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return mask is not None and bool(int(mask[1], 16) >> (signum - 1) & 1)
+
+
+def test_a_stop_cancels_jobs_although_the_dispatcher_was_just_killed(make_server: Callable[..., RunningServer]) -> None:
+    server = make_server(slots=1)
+    job_id = server.shell("echo started; exec sleep 60")
+    server.wait_for_log(job_id, "started")
+    worker = server.part("worker")
+    # A supervisor leads a session of its own, the dispatcher does not.
+    dispatcher = next(child for child in worker.children() if os.getsid(child.pid) == os.getsid(worker.pid))
+    server.session.close()
+    worker.suspend()
+    dispatcher.kill()
+    worker.terminate()
+    server.process.send_signal(signal.SIGTERM)
+    worker.resume()
+    server.process.wait(20)
+    store = Store(open_database(server.database_url), make_engine(server.database_url))
+    job = store.get(job_id)
+    store.database.close()
+    assert (job.status, job.reason) == ("cancelled", "server_shutdown")
+
+
+def test_a_server_under_nohup_ignores_sighup_and_its_database_is_private(make_server: Callable[..., RunningServer], tmp_path: Path) -> None:
+    data = tmp_path / "open" / "data"
+    data.mkdir(parents=True, mode=0o755)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
+    try:
+        server = make_server(data.parent, migrated=False)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in data.glob("runcast.db*")}
+    assert modes.keys() >= {"runcast.db", "runcast.db-wal"}
+    assert set(modes.values()) == {0o600}
+    server.process.send_signal(signal.SIGHUP)
+    assert server.wait(server.run("true"))["status"] == "completed"
+    assert server.process.poll() is None

@@ -24,7 +24,7 @@ NODE_TOOLS = Path(__file__).parents[1] / "node" / "run.py"
 UNKNOWN_JOB = "019ab0c4-5e00-7a61-8c2d-0f6a7d3b9e11"
 TRANSPORTS = pytest.mark.parametrize("transport", ["websocket", "polling"])
 
-pytestmark = pytest.mark.timeout(300)  # the first run on a machine installs the packages
+pytestmark = [pytest.mark.builds, pytest.mark.timeout(300)]  # the first run on a machine installs the packages
 
 
 class Watch:
@@ -116,7 +116,7 @@ def test_a_job_is_watched_to_its_end(server: RunningServer, watch: Callable[...,
 
 
 @TRANSPORTS
-def test_nothing_is_lost_or_repeated_when_the_api_is_killed(
+def test_no_line_is_lost_or_repeated_when_the_api_is_killed(
     server: RunningServer, watch: Callable[..., Watch], tmp_path: Path, transport: str
 ) -> None:
     gate = tmp_path / "gate"
@@ -145,9 +145,7 @@ def answers(server: RunningServer) -> bool:
 
 
 @TRANSPORTS
-def test_nothing_is_lost_or_repeated_when_the_line_is_cut_again_and_again(
-    server: RunningServer, watch: Callable[..., Watch], transport: str
-) -> None:
+def test_no_line_is_lost_or_repeated_across_lost_connections(server: RunningServer, watch: Callable[..., Watch], transport: str) -> None:
     job_id = server.shell("for i in $(seq 0 99); do seq $((i * 100 + 1)) $((i * 100 + 100)); sleep 0.02; done")
     with cut_between(urlsplit(server.url).port or 0) as line:
         seen = watch(job_id, "--transport", transport, url=f"http://127.0.0.1:{line.port}")
@@ -161,9 +159,7 @@ def test_nothing_is_lost_or_repeated_when_the_line_is_cut_again_and_again(
     assert len(seen.of("end")) == 1
 
 
-def test_a_reader_that_is_slow_fills_no_memory_and_misses_nothing(
-    server: RunningServer, watch: Callable[..., Watch], tmp_path: Path
-) -> None:
+def test_a_slow_reader_fills_no_memory_and_misses_nothing(server: RunningServer, watch: Callable[..., Watch], tmp_path: Path) -> None:
     awake = tmp_path / "awake"
     text = "x" * 1000
     job_id = server.shell(f"yes {text} | head -n 60000")  # 60 MB
@@ -193,7 +189,7 @@ def steady(value: Callable[[], int]) -> int:
     return seen[-1]
 
 
-def test_a_gap_that_the_cap_tore_is_told(make_server: Callable[..., RunningServer], watch: Callable[..., Watch]) -> None:
+def test_a_gap_made_by_the_cap_is_reported(make_server: Callable[..., RunningServer], watch: Callable[..., Watch]) -> None:
     server = make_server(log_cap=100_000)
     job_id = server.shell("seq 1 100000")
     server.wait(job_id)
@@ -205,9 +201,7 @@ def test_a_gap_that_the_cap_tore_is_told(make_server: Callable[..., RunningServe
     assert seen.numbered() == numbers(1, gap["first_seq"] - 1) + numbers(gap["last_seq"] + 1, 100_000)
 
 
-def test_a_watch_begins_where_it_is_told_and_ends_when_it_is_left(
-    server: RunningServer, watch: Callable[..., Watch], tmp_path: Path
-) -> None:
+def test_a_watch_starts_after_the_given_line_and_can_be_left(server: RunningServer, watch: Callable[..., Watch], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     job_id = server.shell(f"seq 1 100; {gated(gate, 'true')}")
     server.wait_for_log(job_id, "100")
@@ -218,14 +212,14 @@ def test_a_watch_begins_where_it_is_told_and_ends_when_it_is_left(
     gate.touch()
 
 
-def test_what_the_server_refuses_ends_the_watch(watch: Callable[..., Watch]) -> None:
+def test_a_refusal_ends_the_watch(watch: Callable[..., Watch]) -> None:
     watches = [watch(UNKNOWN_JOB), watch(UNKNOWN_JOB, token="wrong")]
     assert [seen.end() for seen in watches] == [1, 1]
     refusals = [seen.events()[-1]["problem"]["type"] for seen in watches]
     assert refusals == ["urn:runcast:problem:job-not-found", "urn:runcast:problem:unauthenticated"]
 
 
-def test_a_job_that_is_deleted_ends_for_those_who_watch(server: RunningServer, watch: Callable[..., Watch], tmp_path: Path) -> None:
+def test_the_watch_of_a_deleted_job_ends(server: RunningServer, watch: Callable[..., Watch], tmp_path: Path) -> None:
     job_id = server.shell(f"echo on; {gated(tmp_path / 'gate', 'true')}")
     seen = watch(job_id)
     eventually(lambda: seen.of("log"), "the job is watched")

@@ -6,12 +6,15 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from handlers.contract.document import Contract
 from handlers.errors import ContractError
 from handlers.server.agreement import check_agreement
+
+pytestmark = pytest.mark.slow
 
 DOCUMENTS = {"openapi": Contract.load().openapi, "asyncapi": Contract.load().asyncapi}
 REPLACEMENTS: list[Any] = [None, True, 5, "text", [], {}, [None], {"$ref": "#/nowhere"}, {"$ref": 5}, {"name": []}]

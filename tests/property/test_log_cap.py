@@ -12,6 +12,8 @@ from jobs.bootstrap import open_database
 from jobs.model import LogChunk
 from support.logs import ReusedLog, append
 
+pytestmark = pytest.mark.slow
+
 lines = st.tuples(st.sampled_from("aé€😀"), st.integers(0, 300), st.sampled_from(["\n", "\r\n"])).map(
     lambda line: line[0] * line[1] + line[2]
 )

@@ -34,6 +34,8 @@ from jobs.store.retention import Retention
 from support.logs import append
 from support.server import TASKS
 
+pytestmark = pytest.mark.slow
+
 MAX_PENDING = 6
 MAX_RESTARTS = 2
 """Each costs more than many calls: all statements are compiled anew."""

@@ -24,7 +24,6 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from schemathesis import GenerationMode, openapi
 
 from handlers.contract.document import Contract
 from support.lines import LINES, MESSAGE, SEPARATOR, Closed, Conversation, Frame, next_messages
@@ -60,8 +59,10 @@ class Message:
 # -- what is sent ---------------------------------------------------------------------------------------------------------
 
 
-def payloads(contract: Contract, event: str, mode: GenerationMode) -> st.SearchStrategy[Any]:
-    """What the schema of an event's payload allows, or (negative) does not. As bytes: something that is not even JSON."""
+def payloads(contract: Contract, event: str, *, valid: bool) -> st.SearchStrategy[Any]:
+    """What the schema of an event's payload allows, or does not. As bytes: something that is not even JSON."""
+    from schemathesis import GenerationMode, openapi  # takes a second, which every collection of the tests would pay
+
     schema = contract.asyncapi["components"]["messages"][event]["payload"]["schema"]
     body = {"required": True, "content": {"application/json": {"schema": json.loads(json.dumps(schema).replace("jobs.yaml#", "#"))}}}
     document = {
@@ -70,7 +71,9 @@ def payloads(contract: Contract, event: str, mode: GenerationMode) -> st.SearchS
         "paths": {"/": {"post": {"requestBody": body, "responses": {"200": {"description": "taken"}}}}},
         "components": {"schemas": contract.openapi["components"]["schemas"]},
     }
-    cases = openapi.from_dict(document)["/"]["POST"].as_strategy(generation_mode=mode)
+    cases = openapi.from_dict(document)["/"]["POST"].as_strategy(
+        generation_mode=GenerationMode.POSITIVE if valid else GenerationMode.NEGATIVE
+    )
     return cases.map(lambda case: case.body).filter(lambda value: isinstance(value, dict | list | str | int | float | bytes | None))
 
 
@@ -91,10 +94,7 @@ def valid(contract: Contract, job_ids: Sequence[str]) -> st.SearchStrategy[Messa
 
     known = st.none() | st.sampled_from(job_ids)
     return st.one_of(
-        [
-            st.builds(make, st.just(event), payloads(contract, event, GenerationMode.POSITIVE), known, st.booleans(), acks)
-            for event in EVENTS
-        ]
+        [st.builds(make, st.just(event), payloads(contract, event, valid=True), known, st.booleans(), acks) for event in EVENTS]
     )
 
 
@@ -106,7 +106,7 @@ def broken(contract: Contract) -> st.SearchStrategy[Message]:
         is_json = not isinstance(payload, bytes)
         return Message(event_frame(event, text, ack=ack), Expected.REFUSED, event if is_json else None, ack if is_json else None)
 
-    return st.one_of([st.builds(make, st.just(event), payloads(contract, event, GenerationMode.NEGATIVE), acks) for event in EVENTS])
+    return st.one_of([st.builds(make, st.just(event), payloads(contract, event, valid=False), acks) for event in EVENTS])
 
 
 def spoiled(contract: Contract) -> st.SearchStrategy[Message]:
@@ -131,7 +131,7 @@ def spoiled(contract: Contract) -> st.SearchStrategy[Message]:
         return Message(event_frame(event, *arguments(json.dumps(payload), how, much), ack=ack), Expected.REFUSED, event, ack)
 
     events, much = st.sampled_from(EVENTS), st.sampled_from([1, 100, 800, 100_000])
-    right = payloads(contract, "subscribe", GenerationMode.POSITIVE)
+    right = payloads(contract, "subscribe", valid=True)
     return st.builds(make, events, right, st.sampled_from(ways), much, acks).filter(_parses)
 
 
@@ -312,9 +312,9 @@ NO_PAYLOAD = ("null", '""', "[]", "{}")
 def knock(server: RunningServer, transport: str, *, chosen: settings, seeded: int | None = None) -> Tally:
     """Sends whatever may stand where a token should, after frames that came too early: it is refused as the contract has it."""
     contract, tally = Contract.load(), Tally()
-    right = payloads(contract, "connect", GenerationMode.POSITIVE).map(json.dumps)
+    right = payloads(contract, "connect", valid=True).map(json.dumps)
     # A number would be the packet's own, the place of which it takes.
-    wrong = payloads(contract, "connect", GenerationMode.NEGATIVE).filter(lambda value: not isinstance(value, bytes | int | float))
+    wrong = payloads(contract, "connect", valid=False).filter(lambda value: not isinstance(value, bytes | int | float))
     too_early = st.lists(frames() | unknown_events(), max_size=3)
 
     @chosen

@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
 import requests
 
+from jobs.bootstrap import open_database
 from support.events import EventLog, OrderedClient
 from support.waiting import eventually
 
@@ -111,7 +114,7 @@ class RunningServer:
 
     def part(self, module: str) -> psutil.Process:
         """The main process of the `api` or the `worker`."""
-        name = {"api": "handlers.server.api", "worker": "jobs.run_worker"}[module]
+        name = {"api": "handlers.server.api", "worker": "handlers.server.worker"}[module]
         return eventually(lambda: next((c for c in psutil.Process(self.pid).children() if _runs(c, name)), None), f"{name} runs")
 
     def stop(self, *, signum: int = signal.SIGTERM, seconds: float = 30) -> int:
@@ -132,18 +135,41 @@ def task_submission(task: str, **inputs: Any) -> dict[str, Any]:
     return {"type": "task", "params": {"task": task, "inputs": inputs}}
 
 
+@cache
+def empty_database() -> bytes:
+    """A file with the current schema, made once by the real migration."""
+    with TemporaryDirectory() as folder, closing(open_database(f"sqlite:///{folder}/runcast.db")) as database:
+        database.migrate()
+        database.close()
+        return (Path(folder) / "runcast.db").read_bytes()
+
+
+def provide_empty_database(data: Path) -> None:
+    """As a start leaves it, so that the next one has nothing to migrate."""
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (file := data / "runcast.db").exists():
+        file.touch(mode=0o600)
+        file.write_bytes(empty_database())
+
+
 @contextmanager
 def start_server(
     folder: Path,
     *,
     check: bool = True,
+    migrated: bool = True,
     environment: dict[str, str] | None = None,
     cwd: Path | None = None,
     program: Path = RUNCAST,
     **options: Any,
 ) -> Iterator[RunningServer]:
-    """Start `runcast serve` on a free port and stop it at the end, with everything that it started."""
+    """Start `runcast serve` on a free port and stop it at the end, with everything that it started.
+
+    Unless `migrated` is false, it finds an empty database with the current schema in a new data folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if migrated and "database_url" not in options:
+        provide_empty_database(Path(options.get("data_dir", folder / "data")))
     options = {"port": 0, "data_dir": folder / "data", "tasks": TASKS, "validate_events": True, "validate_answers": True, **options}
     # Its own session: what it starts is found by it, and Ctrl-C in the terminal of the tests is not for it.
     with (folder / "output").open("ab") as output:

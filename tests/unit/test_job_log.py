@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 
+from handlers.contract.document import Contract
+from handlers.events.payloads import log_payload
 from jobs.clock import SteadyClock
 from jobs.errors import Unavailable
 from jobs.execution import lease_renewal
 from jobs.execution.job_log import CHUNK_BYTES, FLUSH_BYTES, FLUSH_SECONDS, PROGRESS_SECONDS, JobLog
 from jobs.model import Stream
 from jobs.recipes.expand import Recipe
+from jobs.store.database import OwnedDatabase
 from jobs.store.leases import Lease
+from jobs.store.logs import Logs
+from support.jobs import start, submit
 from support.stores import StoreHarness
 
 OUT, ERR = Stream.STDOUT, Stream.STDERR
@@ -152,3 +157,18 @@ def test_no_line_is_lost_while_the_store_is_away(
     assert calls == 3
     assert chunks(harness, lease) == [(OUT, b"a\n")]
     assert caplog.messages == ["The store does not answer: a test. Retrying."], "said once, not at every try"
+
+
+@pytest.mark.parametrize("before", [b"x\n", b"x\n" * 30_000, b""], ids=["one line", "many", "none"])
+def test_a_flood_of_empty_lines_makes_events_within_the_contract(database: OwnedDatabase, before: bytes) -> None:
+    """What waits together is bounded in bytes, and in lines as well."""
+    job_id = submit(database)
+    log = JobLog(database, start(database), recipe=Recipe(argv=("x",), cwd=Path("/")), cap=64 << 20, clock=SteadyClock())
+    for data in (before, b"\n" * 200_000):
+        log.feed(Stream.STDOUT, data)
+    log.end(Stream.STDOUT)
+    log.flush(last=True)
+    chunks = Logs(database).chunks(job_id, max_bytes=1 << 30)
+    assert sum(chunk.lines for chunk in chunks) == before.count(b"\n") + 200_000
+    for chunk in chunks:
+        assert Contract.load().event_violations("log", log_payload(chunk)) == []

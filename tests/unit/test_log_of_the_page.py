@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.builds
+
 NODE_TOOLS = Path(__file__).parents[1] / "node" / "run.py"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from handlers.access.auth import Authenticator
-from handlers.access.rates import Rate
+from handlers.access.rates import Rate, network_of
 from handlers.errors import RateLimited
 from jobs.errors import TokenExpired, Unauthenticated
 from jobs.model import Caller, Scope

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import update
 
+from jobs.bootstrap import make_engine
+from jobs.clock import now_ms
 from jobs.errors import LeaseLost
-from jobs.model import Reason, Status
+from jobs.model import JobType, Progress, Reason, Status, Submission
+from jobs.store.database import OwnedDatabase
+from jobs.store.jobs import NewJob, Store
+from jobs.store.leases import Leases
+from jobs.store.schema import workers
+from support.jobs import start
 from support.stores import DONE, SUPERVISOR, StoreHarness
 
 
@@ -94,3 +102,29 @@ def test_a_stopping_server_asks_its_own_jobs_to_end(harness: StoreHarness) -> No
     request = harness.leases.cancel_request(asked)
     assert request is not None and request.reason is Reason.CANCELLED_BY_CLIENT, "who asked first is the reason"
     assert harness.leases.cancel_request(other) is None
+
+
+def test_a_worker_that_was_silent_for_a_day_is_forgotten(database: OwnedDatabase) -> None:
+    leases = Leases(database, make_engine(database.url))
+    for name in ("gone", "away", "here"):
+        leases.register_worker(worker_id=name, host="h", pid=1, slots=1, queues=["default"])
+    for name, hours in (("gone", 25), ("away", 23)):
+        seen = now_ms() - hours * 3600 * 1000
+        query = update(workers).where(workers.c.id == name).values(heartbeat_at=seen)
+        database.write(lambda connection, query=query: connection.execute(query))  # type: ignore[misc]
+    leases.worker_alive("here")
+    assert [(worker.id, worker.alive) for worker in Store(database, make_engine(database.url)).workers()] == [
+        ("away", False),
+        ("here", True),
+    ]
+
+
+def test_a_job_that_is_pending_again_keeps_nothing_of_its_lost_attempt(database: OwnedDatabase) -> None:
+    submission = Submission(JobType.TASK, {"task": "any"}, max_attempts=2)
+    job_id = Store(database, make_engine(database.url)).submit(NewJob(submission, "default", None, None, "tests"), max_pending=10).job.id
+    leases, lease = Leases(database, make_engine(database.url)), start(database)
+    leases.update(lease, progress_percent=40.0, progress_message="linking", ready_at=1, result={"url": "http://127.0.0.1:1"})
+    (held,) = leases.held()
+    assert leases.lose(held) is Status.PENDING
+    job = Store(database, make_engine(database.url)).get(job_id)
+    assert (job.progress, job.ready_at, job.result, job.started_at) == (Progress(), None, None, None)

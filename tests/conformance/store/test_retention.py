@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import Connection
 
+from jobs.bootstrap import open_database
 from jobs.clock import now_ms
+from jobs.errors import Unavailable
+from jobs.store.database import OwnedDatabase
 from jobs.store.listing import JobFilter
 from jobs.store.retention import Retention
-from support.stores import StoreHarness
+from support.jobs import change, end, start, submit
+from support.stores import StoreHarness, claim
 
 
 def ids(harness: StoreHarness) -> set[str]:
@@ -67,3 +72,38 @@ def test_rows_stay_long_enough_for_subscribers_to_see_the_end(harness: StoreHarn
     assert ids(harness) == {fresh, *active}
     harness.set(fresh, ended_at=now_ms() - 6000)
     assert nothing.run() == 1
+
+
+def test_dropped_lines_do_not_count_as_stored_bytes(database: OwnedDatabase) -> None:
+    for _ in range(3):
+        submit(database)
+        change(database, end(database, start(database)), log_bytes=1 << 40)
+    limits = {"max_age_ms": 1 << 40, "max_jobs": 1 << 40, "log_cap": 1000, "seen_ms": -1000}
+    assert Retention(database, max_bytes=3000, **limits).run() == 0
+    assert Retention(database, max_bytes=2999, **limits).run() == 1
+
+
+def test_a_batch_of_removals_is_bounded_in_bytes(database: OwnedDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Retention, "BATCH_BYTES", 250)
+    for _ in range(4):
+        submit(database)
+        change(database, end(database, start(database)), log_bytes=100)
+    retention = Retention(database, max_age_ms=1 << 40, max_jobs=0, max_bytes=1 << 40, seen_ms=-1000)
+    assert [retention.run() for _ in range(3)] == [3, 1, 0]
+
+
+def test_claims_without_a_free_slot_and_retention_need_no_write_lock(database: OwnedDatabase) -> None:
+    submit(database)
+    start(database)
+    submit(database)
+    impatient = open_database(database.url, busy_seconds=0.01)
+    retention = Retention(impatient, max_age_ms=1 << 40, max_jobs=1 << 40, max_bytes=1 << 40)
+
+    def work(_: Connection) -> None:
+        assert claim(impatient, worker_id="worker", host="here", queues=["default"], slots=1) == []
+        assert retention.run() == 0
+        with pytest.raises(Unavailable):
+            claim(impatient, worker_id="worker", host="here", queues=["default"], slots=2)
+
+    database.write(work)
+    impatient.close()

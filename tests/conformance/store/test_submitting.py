@@ -20,7 +20,7 @@ from jobs.store.schema import idempotency_keys, job_events, job_labels, jobs, lo
 from support.stores import DONE, SUPERVISOR, StoreHarness
 
 
-def test_the_same_key_and_body_give_the_same_job(harness: StoreHarness) -> None:
+def test_same_idempotency_key_and_body_give_the_same_job(harness: StoreHarness) -> None:
     new = NewJob(Submission(JobType.TASK, {"task": "x"}), "default", None, None, "tester")
     key = IdempotencyKey("tester", "k", "hash")
     first = harness.store.submit(new, max_pending=1, idempotency=key)
