@@ -18,7 +18,8 @@ from handlers.cli.options import variable
 from handlers.contract.document import Contract
 from handlers.events.sockets import EVENTS_IN, EVENTS_OUT
 from jobs.model import ENDED, TRANSITIONS, JobType, Reason, WaitingFor
-from jobs.recipes.tasks import Task, load_tasks
+from jobs.recipes.tasks import Task
+from jobs.recipes.tasks_file import load_tasks
 from jobs.settings import Settings
 from support.documents import (
     ALL,
@@ -228,7 +229,7 @@ def test_every_option_has_a_meaning() -> None:
         (name, option) for name, command in runcast.commands.items() for option in command.params if isinstance(option, click.Option)
     ]
     assert len(options) > 50
-    assert [f"{name} {option.opts[0]}" for name, option in options if not re.match(r"[A-Z][^[]*\w\.", option.help or "")] == []
+    assert [f"{name} {option.opts[0]}" for name, option in options if not re.match(r"[A-Z][^[]*[\w)`]\.", option.help or "")] == []
 
 
 def test_every_variable_is_documented() -> None:
@@ -241,9 +242,8 @@ def test_every_variable_is_documented() -> None:
 
 
 def test_the_exit_codes_that_are_promised_are_those_of_the_code() -> None:
-    from handlers.cli.connection import REFUSED
+    from handlers.cli.connection import MISUSED, REFUSED
     from handlers.cli.live import EXIT_CODES
-    from handlers.cli.main import MISUSED
 
     settings = " ".join(document("docs/settings.md").split())
     (promised,) = re.findall(r"exit as the job ended: (.*?)\.", settings)
