@@ -85,8 +85,10 @@ def _names(node: ast.AST, prefix: str) -> Iterator[str]:
 
 @cache
 def all_names() -> frozenset[str]:
-    """What the Python files of the project define, alone and after the name of the module (`transition`, `jobs.transition`); and the schemas
-    of the contract."""
+    """What the Python files of the project define, alone and after the name of the module: `transition`, `jobs.transition`.
+
+    Also the schemas of the contract.
+    """
     found = set(re.findall(r"^    (\w+):$", document("openapi/jobs.yaml").partition("\n  schemas:\n")[2], re.MULTILINE))
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "node_modules" not in path.parts):
         found |= names_in(path) | {f"{path.stem}.{name}" for name in names_in(path)}
