@@ -276,6 +276,13 @@ def test_named_code_exists(name: str) -> None:
     assert [span for span in spans if span.rpartition(".")[2] not in files and span not in all_names()] == []
 
 
+@pytest.mark.parametrize("name", FOR_DEVELOPERS)
+def test_named_functions_are_in_the_named_file(name: str) -> None:
+    """Where a document says "`transition()` in `jobs/store/transitions.py`"."""
+    for function, path in re.findall(r"`([\w.]+)(?:\(\))?`\s+(?:in|from)\s+`([\w/]+\.py)`", document(name)):
+        assert function in names_in(ROOT / path), function
+
+
 def test_the_lives_name_functions_of_their_files() -> None:
     lives = tables("ARCHITECTURE.md", "file | function")
     assert len(lives) == 3
