@@ -17,7 +17,7 @@ from chaos.table import cells
 
 ROOT = Path(__file__).parents[2]
 QUOTED = re.compile(r"^\| `([a-z-]+)`: [^|]* \| ([\d,]+) [^|]*\| ([\d,]+) ", re.MULTILINE)
-"""A row of the README's table: which scenario, its dose, what was survived."""
+"""A row of the table in docs/robustness.md: which scenario, its dose, what was survived."""
 
 
 @pytest.mark.chaos
@@ -35,8 +35,8 @@ def test_names_are_unique_and_doses_grow() -> None:
 
 
 def test_the_documents_quote_every_scenario_at_its_full_dose() -> None:
-    readme, security = (ROOT / "README.md").read_text(), (ROOT / "SECURITY.md").read_text()
-    rows = {name: [int(number.replace(",", "")) for number in numbers] for name, *numbers in QUOTED.findall(readme)}
+    robustness, security = (ROOT / "docs/robustness.md").read_text(), (ROOT / "SECURITY.md").read_text()
+    rows = {name: [int(number.replace(",", "")) for number in numbers] for name, *numbers in QUOTED.findall(robustness)}
     assert list(rows) == [scenario.name for scenario in SCENARIOS]
     for scenario in SCENARIOS:
         dose, survived = rows[scenario.name]
@@ -44,7 +44,7 @@ def test_the_documents_quote_every_scenario_at_its_full_dose() -> None:
     for scenario in ATTACKS:
         assert f"{scenario.name.removeprefix('attack-')} {scenario.full}" in security.replace("\n", " ")
     attacks = sum(scenario.full for scenario in ATTACKS)
-    assert f"{attacks} of {attacks}" in readme and f"{attacks} of {attacks}" in security
+    assert f"{attacks} of {attacks}" in robustness and f"{attacks} of {attacks}" in security
 
 
 def test_an_outcome_with_anything_broken_is_not_ok() -> None:
