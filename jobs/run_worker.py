@@ -9,9 +9,9 @@ from jobs.settings import Settings
 
 
 def run_worker(settings: Settings, *, lifeline: int | None = None) -> int:
-    """Until SIGTERM or SIGINT, of which a second one ends jobs at once; gives the exit status. Raises OperatorError.
+    """Run until SIGTERM or SIGINT; a second one ends the jobs at once. Returns the exit status. Raises OperatorError.
 
-    `lifeline` is a pipe whose end means that whoever started us is gone.
+    `lifeline` is a pipe whose end means that the process which started the worker is gone.
     """
     recipes = Recipes.load(workspace=settings.workspace_dir, tasks_file=settings.tasks)
     database = open_database(settings.url, busy_seconds=worker.BUSY_SECONDS)
