@@ -174,6 +174,8 @@ class Server:
         """Provide the admin token. From then on both processes open the store. Raises OperatorError."""
         self._preparation.take_next_step()
         self._preparation.close()
+        if self._settings.no_worker:
+            self._worker.wait(lambda: math.inf)  # it ends now; unless it is waited for, it stays as a zombie
         self._our_gate.sendall(GO)
 
     def close(self) -> None:
