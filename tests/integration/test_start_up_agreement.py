@@ -108,7 +108,7 @@ def copy(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "copy"))
 
 
-@pytest.mark.parametrize("difference", DIFFERENCES, ids=str)
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=[f"{number} {difference}" for number, difference in enumerate(DIFFERENCES)])
 def test_a_difference_stops_the_server_with_one_line(copy: Path, difference: Difference) -> None:
     file = copy / difference.file
     text = file.read_text(encoding="utf-8")
