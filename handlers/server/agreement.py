@@ -21,7 +21,7 @@ PROBLEMS = "handlers/problems.py"
 
 @dataclass(frozen=True)
 class Comparison:
-    """The names of one kind: those in a contract, and those in a file of the code."""
+    """The names of one kind: those in a contract, or under one of its tags, and those in a file of the code."""
 
     kind: str
     document: str
@@ -53,7 +53,7 @@ def operation_comparisons(operations: Iterable[Operation]) -> Iterator[Compariso
             raise ContractError(f"{OPENAPI} has the tag {operation.tag}, but {_file(module)} does not exist")
         documented[module].add(operation.operation_id)
     for module, names in sorted(documented.items()):
-        yield Comparison("operation", OPENAPI, names, _file(module), frozenset(functions_in(module)))
+        yield Comparison("operation", f"the tag {module} of {OPENAPI}", names, _file(module), frozenset(functions_in(module)))
 
 
 def name_comparisons(contract: Contract) -> Iterator[Comparison]:
