@@ -363,7 +363,7 @@ def test_contract_shows_every_event_with_fields_and_examples(console: Console, s
     fields = set(contract.get_by_role("rowheader").locator("code").all_inner_texts())
     assert {"after_seq", "first_seq", "duration_seconds", "log.dropped_lines"} <= fields
     log = contract.locator("#event-log ~ table")
-    expect(log.get_by_text("The lines without their ends")).to_be_visible()
+    expect(log.get_by_text("The lines without their line ends")).to_be_visible()
 
 
 def test_contract_shows_types_with_their_bounds(console: Console) -> None:
