@@ -32,20 +32,20 @@ serve: console ## Start the server; Ctrl-C stops it (options: ARGS="--port 9000"
 console: venv ## Build the web pages, if their sources have changed
 	@$(BIN)/python console/build.py
 
-# Three files at a time, the long ones first (tests/conftest.py): on two cores, one waits while two work. More would take time from tests
-# that measure time.
+# Two files at a time, the long ones first (tests/conftest.py). Each starts processes of its own; with more at a time on two cores, tests that
+# measure time fail.
 PYTEST := -m pytest --dist loadfile --no-loadscope-reorder
 QUICK  := not browser and not builds and not chaos and not slow
 
 test: console ## Run all tests (options: ARGS="-n 0 -k cancel"; -n 0 runs one at a time)
-	@$(BIN)/python $(PYTEST) -n 3 $(ARGS)
+	@$(BIN)/python $(PYTEST) -n 2 $(ARGS)
 
 test-quick: venv ## Run the tests that need less than a minute together
 	@$(BIN)/python $(PYTEST) -n 2 -m "$(QUICK)" $(ARGS)
 
 coverage: console ## Run all tests and print the branch coverage, of the processes of servers too
 	@$(BIN)/coverage erase
-	@COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/coverage run $(PYTEST) -n 3 $(ARGS)
+	@COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/coverage run $(PYTEST) -n 2 $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

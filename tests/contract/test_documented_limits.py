@@ -30,6 +30,7 @@ def long_log(server: RunningServer) -> str:
     return job_id
 
 
+@pytest.mark.slow
 def test_a_page_of_jobs_is_as_long_as_the_contract_says(server: RunningServer) -> None:
     limit = parameter("/jobs", "limit")
     for _ in range(limit["default"] + 2):

@@ -140,7 +140,8 @@ def test_a_stop_ends_when_the_store_accepts_nothing_any_more(gone: Settings, mon
         )
         claim(database, worker_id=gone.worker_id, host="here", queues=["default"], slots=1)
         engine = make_engine(gone.url)
-        dispatcher = Dispatcher(gone, database=database.sibling(), engine=engine, hand_over=lambda lease: None, channel=theirs)
+        impatient = open_database(gone.url, busy_seconds=0.2)  # or each refused write would take ten seconds
+        dispatcher = Dispatcher(gone, database=impatient, engine=engine, hand_over=lambda lease: None, channel=theirs)
         dispatcher._stopping = True
         full = sqlite3.connect(gone.data_dir / "runcast.db", isolation_level=None)
         cancelled = dispatcher._cancel
@@ -152,5 +153,5 @@ def test_a_stop_ends_when_the_store_accepts_nothing_any_more(gone: Settings, mon
         monkeypatch.setattr(dispatcher, "_cancel", cancel_and_fill)
         monkeypatch.setattr("jobs.execution.dispatcher.HEARTBEAT_INTERVAL_SECONDS", 0.1)
         database.close()
-        with closing(full):
+        with closing(full), closing(impatient):
             assert dispatcher.run() is False

@@ -71,12 +71,14 @@ def test_new_database_is_at_the_only_head(tmp_path: Path, scripts: ScriptDirecto
     assert [tables_and_revision(tmp_path / "data")[1]] == scripts.get_heads()
 
 
+@pytest.mark.slow
 def test_current_database_is_opened_without_alembic(tmp_path: Path) -> None:
     """Importing it costs more than all else at start. It also shows that what decides "up to date" is the head of the scripts."""
     prepare(tmp_path / "data")
     assert not prepare(tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_added_migration_reaches_existing_database(tmp_path: Path, scripts: ScriptDirectory) -> None:
     """Only a file is added: nothing else in the package has to be touched."""
     prepare(tmp_path / "data")

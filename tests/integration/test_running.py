@@ -240,6 +240,7 @@ def test_a_job_starts_in_its_folder(server: RunningServer) -> None:
     assert texts(server, job_id) == [str(server.folder / "data" / "workspace" / "source")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whose", ["recipe", "submission"])
 def test_a_timeout_ends_the_whole_tree(server: RunningServer, whose: str, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
@@ -301,6 +302,7 @@ TREES: dict[str, Callable[[Path], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tree", TREES.values(), ids=TREES.keys())
 @pytest.mark.parametrize("task", ["shell", "terminal"])
 def test_a_cancelled_job_leaves_nothing_behind(server: RunningServer, task: str, tree: Callable[[Path], str], tmp_path: Path) -> None:
@@ -334,6 +336,7 @@ def test_a_job_can_be_cancelled_at_the_moment_it_starts(server: RunningServer) -
 # -- what outlives the command --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_grandchild_with_the_pipe_delays_the_end_for_a_bounded_time(server: RunningServer) -> None:
     job_id = server.shell(program("holds_pipe", "--own-session"))
     job = server.wait(job_id)

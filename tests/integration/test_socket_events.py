@@ -288,6 +288,7 @@ def test_every_after_seq_gives_the_remaining_lines_once(server: RunningServer, g
             assert events.lines(job_id) == expected(min(after_seq, known) + 1, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_subscribing_during_a_fast_log_gives_no_gap_and_no_repeat(server: RunningServer, transport: str) -> None:
     total = 150_000
@@ -368,6 +369,7 @@ def test_unsubscribing_ends_the_events_of_that_job_only(server: RunningServer, g
         assert events.of("complete", dropped) == []
 
 
+@pytest.mark.slow
 def test_progress_events_are_limited_to_ten_a_second_plus_the_last(server: RunningServer) -> None:
     job_id = server.shell(f"{sys.executable} {PROGRAMS}/progress.py --steps 997 --delay 0.0015 --style directive; exec sleep 0.3")
     with server.connect() as events:
@@ -462,6 +464,7 @@ def test_subscriptions_to_all_jobs_and_to_one_are_independent(server: RunningSer
 # -- many -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fifty_clients_of_one_job_get_the_whole_log(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"{gate.wait}; {numbered(2000, '--rate 10000')}")
     with ExitStack() as stack:
@@ -474,6 +477,7 @@ def test_fifty_clients_of_one_job_get_the_whole_log(server: RunningServer, gate:
             assert events.lines(job_id) == expected(1, 2000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_clients_of_many_jobs_get_each_log_whole(server: RunningServer, transport: str) -> None:
     job_ids = [server.shell(numbered(50 + number)) for number in range(30)]
@@ -500,6 +504,7 @@ def vanishing(server: RunningServer, job_id: str) -> Iterator[Callable[[], None]
         yield client.cut
 
 
+@pytest.mark.slow
 def test_a_disconnect_frees_everything(server: RunningServer, gate: Gate) -> None:
     job_id = server.shell(f"{numbered(100)}; {gate.wait}")
     server.wait_for_log(job_id, "line 100")

@@ -141,6 +141,7 @@ def slow_removal(gate: Gate) -> Callable[[], None]:
     return lambda: setattr(shutil, "rmtree", removal)
 
 
+@pytest.mark.slow
 def test_the_lease_is_renewed_while_a_large_folder_is_removed(
     harness: StoreHarness, settings: Settings, gate: Gate, tmp_path: Path
 ) -> None:
@@ -154,6 +155,7 @@ def test_the_lease_is_renewed_while_a_large_folder_is_removed(
     assert harness.raw_log(lease.job_id) == b"text\n"
 
 
+@pytest.mark.slow
 def test_the_lease_is_renewed_while_the_last_lines_wait(harness: StoreHarness, settings: Settings, tmp_path: Path) -> None:
     """A log over its cap is cut when it ends, but not before clients had the time to read what is dropped."""
     with supervisor(harness, settings, sh("seq 40000", tmp_path), patch=lambda: setattr(LogWriter, "READ_SECONDS", 3600.0)) as (_, lease):
@@ -175,6 +177,7 @@ def refuse_until_open(owner: type, name: str, gate: Gate) -> Callable[[], None]:
     return lambda: setattr(owner, name, refused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("owner", "name"), [(LogWriter, "_store"), (Leases, "end")], ids=["the log", "the end"])
 def test_the_lease_is_renewed_while_the_store_refuses(
     harness: StoreHarness, settings: Settings, gate: Gate, tmp_path: Path, owner: type, name: str
@@ -188,6 +191,7 @@ def test_the_lease_is_renewed_while_the_store_refuses(
     assert harness.raw_log(lease.job_id) == b"line\n"
 
 
+@pytest.mark.slow
 def test_a_timeout_is_kept_while_the_store_refuses_the_log(harness: StoreHarness, settings: Settings, gate: Gate, tmp_path: Path) -> None:
     recipe = sh("echo line; exec sleep 600", tmp_path, timeout=1.0, stop_grace=0.1)
     with supervisor(harness, settings, recipe, patch=refuse_until_open(LogWriter, "_store", gate)) as (pid, lease):
