@@ -36,7 +36,8 @@ SEND_BUFFER_BYTES = 256 << 10
 
 
 class GunicornWorker(GeventWorker):  # type: ignore[misc]
-    """Stops at once when no request is being answered. gunicorn's own checks once a second, and waits for idle connections, too."""
+    """Stops at once when no request is being answered. gunicorn's own checks once a second, and waits for idle connections, too:
+    https://github.com/benoitc/gunicorn/issues/3227"""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -139,7 +140,8 @@ class Api(BaseApplication):  # type: ignore[misc]
         from handlers.server.app import create_app
         from handlers.web.gateway import malformed_request_answer
 
-        # gunicorn's own answer is an HTML page without the security headers.
+        # gunicorn's own answer is an HTML page without the security headers, and has no option to change it:
+        # https://github.com/benoitc/gunicorn/issues/993
         util.write_error = lambda client, *what: util.write_nonblock(client, malformed_request_answer(*what))
         try:
             return create_app(self._settings)

@@ -48,7 +48,7 @@ def test_a_batch_is_durable_if_one_of_its_writes_is(gevent_database: GeventDatab
     assert together(gevent_database, False, False) == [NORMAL, NORMAL]
 
 
-def test_writes_that_run_alone_after_an_error_are_as_durable_as_each_asks_to_be(gevent_database: GeventDatabase) -> None:
+def test_writes_run_alone_after_an_error_keep_their_durability(gevent_database: GeventDatabase) -> None:
     def fail(_: Connection) -> None:
         raise ZeroDivisionError
 
