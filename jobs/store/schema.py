@@ -88,7 +88,7 @@ jobs = Table(
 )
 _PENDING, _RUNNING = text("status = 'pending'"), text("status = 'running'")
 _ENDED, _LISTED = text("ended_at IS NOT NULL"), text("deleted_at IS NULL")
-# A page of the list is the ends of a few ranges of these, one for each status and type that is wanted; see `overview.py`.
+# A page of the list is the ends of a few ranges of these, one for each status and type that is wanted; see `listing.py`.
 Index("jobs_listed", jobs.c.status, jobs.c.type, jobs.c.id, sqlite_where=_LISTED, postgresql_where=_LISTED)
 Index("jobs_of_project", jobs.c.project, jobs.c.status, jobs.c.type, jobs.c.id, sqlite_where=_LISTED, postgresql_where=_LISTED)
 # With the key, so that those which it blocks are passed over without a look at their rows.

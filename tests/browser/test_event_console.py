@@ -366,6 +366,11 @@ def test_contract_shows_every_event_with_fields_and_examples(console: Console, s
     expect(log.get_by_text("The lines without their line ends")).to_be_visible()
 
 
+def test_a_link_to_an_event_shows_its_description(page: Page, server: RunningServer) -> None:
+    page.goto(f"{server.url}/api/docs/events#event-complete")
+    expect(page.locator("#event-complete")).to_be_in_viewport()
+
+
 def test_contract_shows_types_with_their_bounds(console: Console) -> None:
     contract = console.contract
 

@@ -1,5 +1,5 @@
 /** The events contract for people who write a client: every event with its fields, their bounds, and the examples. */
-import { useMemo } from 'react'
+import { useEffect, useMemo } from 'react'
 import type { Contracts } from '../contracts'
 import { pretty } from '../text'
 import './contract.css'
@@ -11,6 +11,8 @@ import { InlineText, Text } from './Text'
 export default function ContractDocument({ contracts }: { contracts: Contracts }) {
   const description = useMemo(() => describe(contracts), [contracts])
   const { title, version, introduction, operations, types } = description
+  // The browser looks for the place that an address names before this is loaded.
+  useEffect(() => document.getElementById(location.hash.slice(1))?.scrollIntoView(), [])
   const sentBy = (sender: Operation['sender']) => operations.filter(operation => operation.sender === sender)
   return (
     <>
