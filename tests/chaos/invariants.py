@@ -25,7 +25,7 @@ from jobs.model import ENDED, MARKER, TRANSITIONS, Status
 from support.server import RunningServer
 from support.waiting import eventually
 
-PATIENCE_SECONDS = 10.0
+SETTLE_TIMEOUT_SECONDS = 10.0
 """How long what is about to end may take."""
 
 
@@ -175,7 +175,7 @@ def hold_no_processes(findings: Findings, job_ids: Collection[str]) -> None:
 def hold_nothing_left(findings: Findings, service: Surroundings) -> None:
     """The service was stopped: no process of it, no temporary file, no socket and no lock-like leftover remains."""
     try:
-        eventually(lambda: not service.processes, "the processes of the service end", seconds=PATIENCE_SECONDS)
+        eventually(lambda: not service.processes, "the processes of the service end", seconds=SETTLE_TIMEOUT_SECONDS)
     except AssertionError:
         left = service.processes
         findings.left_processes += len(left)
@@ -226,7 +226,7 @@ def hold_at_rest(findings: Findings, server: RunningServer, service: Surrounding
     server.session.close()
     gc.collect()  # urllib3 leaves the connections of a closed session to it, and what was raised in one holds on to them
     try:
-        eventually(lambda: not left_at_rest(server, service), "nothing is left", seconds=PATIENCE_SECONDS)
+        eventually(lambda: not left_at_rest(server, service), "nothing is left", seconds=SETTLE_TIMEOUT_SECONDS)
     except AssertionError:
         findings.broken += [f"at rest {what}" for what in left_at_rest(server, service)]
 

@@ -27,7 +27,7 @@ from chaos.witnesses import Witness
 from support.server import ENDED, RunningServer, task_submission
 from support.waiting import eventually
 
-PATIENCE_SECONDS = 40.0
+SETTLE_TIMEOUT_SECONDS = 40.0
 LOST = "supervisor was lost"
 Ending = tuple[str, str | None]
 """Status and reason."""
@@ -81,7 +81,7 @@ class Load:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(PATIENCE_SECONDS + 10)
+        self._thread.join(SETTLE_TIMEOUT_SECONDS + 10)
 
     def wait_until_all_ended(self, *, seconds: float = 40) -> None:
         """Every accepted job ends by itself, or because it was cancelled."""
@@ -150,14 +150,14 @@ class Load:
 
 def insist(server: RunningServer, method: str, path: str, **options: Any) -> requests.Response:
     """Until there is an answer that is neither a 5xx nor a broken connection. Use it with what may be repeated only."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
     while True:
         with suppress(requests.RequestException):
             answer = server.call(method, path, timeout=15, **options)
             if answer.status_code not in (429, 500, 502, 503):
                 return answer
             assert answer.status_code != 500, answer.text
-        assert time.monotonic() < deadline, f"{method} {path} was not answered within {PATIENCE_SECONDS:g} s"
+        assert time.monotonic() < deadline, f"{method} {path} was not answered within {SETTLE_TIMEOUT_SECONDS:g} s"
         time.sleep(0.05)
 
 

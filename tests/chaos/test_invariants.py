@@ -132,7 +132,7 @@ def test_a_process_of_an_ended_job_is_found(surroundings: Surroundings) -> None:
 
 
 def test_leftovers_of_a_service_are_found(surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chaos.invariants.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("chaos.invariants.SETTLE_TIMEOUT_SECONDS", 0.1)
     (surroundings.temporary / "runcast-job-1").mkdir()
     with subprocess.Popen(["sleep", "600"], env={MARK: surroundings.mark}) as left:
         findings = Findings()
@@ -173,7 +173,7 @@ def test_leftovers_of_a_service_at_rest_are_reported(served: tuple[RunningServer
     server, surroundings = served
     server.wait(server.run("true"))
     assert at_rest(served) == ""
-    monkeypatch.setattr("chaos.invariants.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("chaos.invariants.SETTLE_TIMEOUT_SECONDS", 0.2)
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))):
         assert "the API has 2 sockets" in at_rest(served)
     job_id = server.shell("exec sleep 600")
@@ -185,7 +185,7 @@ def test_leftovers_of_a_service_at_rest_are_reported(served: tuple[RunningServer
     server.wait(job_id)
     monkeypatch.undo()
     assert at_rest(served) == ""
-    monkeypatch.setattr("chaos.invariants.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("chaos.invariants.SETTLE_TIMEOUT_SECONDS", 0.2)
     (surroundings.temporary / "runcast-job-x").mkdir()
     assert "temporary file runcast-job-x" in at_rest(served)
     (surroundings.temporary / "runcast-job-x").rmdir()

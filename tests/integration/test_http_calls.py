@@ -542,7 +542,7 @@ def assets(page: str) -> list[str]:
     return re.findall(r"<(?:script|link|img)\b[^>]*?\b(?:src|href)=[\"']?([^\"'>\s]+)", page)
 
 
-# -- at the door ----------------------------------------------------------------------------------------------------------
+# -- refused before routing -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/api/jobs", "/api/health/live", "/api/docs", "/metrics", "/socket.io/?EIO=4&transport=polling"])
@@ -550,7 +550,7 @@ def assets(page: str) -> list[str]:
 def test_a_foreign_host_is_refused(server: RunningServer, path: str, host: str) -> None:
     port = str(urlsplit(server.url).port)
     headers = {"Host": host.replace("{port}", port), "Authorization": f"Bearer {server.token}"}
-    assert_refused_at_the_door(requests.get(f"{server.url}{path}", headers=headers, timeout=20))
+    assert_refused_before_routing(requests.get(f"{server.url}{path}", headers=headers, timeout=20))
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:{port}", "127.0.0.1", "[::1]:{port}"])
@@ -567,11 +567,11 @@ def test_a_request_from_a_foreign_origin_is_refused(server: RunningServer, origi
     before = server.call("GET", "/stats").json()["by_type"]
     headers = {"Origin": origin, "Authorization": f"Bearer {server.token}"}
     answer = requests.request(method, f"{server.url}/api/jobs/submit", headers=headers, json=task_submission("true"), timeout=20)
-    assert_refused_at_the_door(answer)
+    assert_refused_before_routing(answer)
     assert server.call("GET", "/stats").json()["by_type"] == before
 
 
-def assert_refused_at_the_door(answer: requests.Response) -> None:
+def assert_refused_before_routing(answer: requests.Response) -> None:
     assert (answer.status_code, answer.headers["Content-Type"]) == (403, "application/problem+json")
     assert answer.json()["type"] == "urn:runcast:problem:origin-refused"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -604,7 +604,7 @@ def test_configured_origins_and_hosts_are_accepted(make_server: Callable[..., Ru
     # A page must be able to read why it was refused, too.
     refused = requests.get(f"{server.url}/api/jobs", headers={"Origin": page}, timeout=20)
     assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, page)
-    assert_refused_at_the_door(requests.get(f"{server.url}/api/jobs", headers={"Origin": "https://other.example.com"}, timeout=20))
+    assert_refused_before_routing(requests.get(f"{server.url}/api/jobs", headers={"Origin": "https://other.example.com"}, timeout=20))
 
 
 def test_every_answer_carries_security_headers(server: RunningServer) -> None:

@@ -28,7 +28,7 @@ METRICS = Operation(
 """The one call that is not in the contract, and not below its address."""
 SCOPED = [*(operation for operation in Contract.load().operations.values() if operation.scope), METRICS]
 OTHER_SCOPE = {"jobs:read": "writer", "jobs:write": "reader", "admin": "writer"}
-STRANGERS = ("none", "unknown", "nearly right", "revoked", "expired", "in the query", "in a cookie", "of another kind")
+UNAUTHENTICATED = ("none", "unknown", "nearly right", "revoked", "expired", "in the query", "in a cookie", "of another kind")
 TIMED_CALLS = 150
 
 
@@ -68,18 +68,18 @@ def options_of(operation: Operation) -> Mapping[str, object]:
     return {"json": task_submission("true")} if operation.operation_id == "submit_job" else {}
 
 
-def knock(operation: Operation, stranger: str) -> Callable[[Target], None]:
+def knock(operation: Operation, credentials: str) -> Callable[[Target], None]:
     def run(target: Target) -> None:
         right = target.server.token
         token, query, headers = None, {}, {}
-        if stranger == "in the query":
+        if credentials == "in the query":
             query = {"token": right, "access_token": right}
-        elif stranger == "in a cookie":
+        elif credentials == "in a cookie":
             headers = {"Cookie": f"token={right}; Authorization=Bearer {right}"}
-        elif stranger == "of another kind":
+        elif credentials == "of another kind":
             headers = {"Authorization": f"Basic {right}"}
-        elif stranger != "none":
-            token = target.things.get(stranger) or make_secret()
+        elif credentials != "none":
+            token = target.things.get(credentials) or make_secret()
         given = dict(options_of(operation))
         refused(target.call(operation.method, address(target, operation), token=token, params=query, headers=headers, **given), 401)
 
@@ -266,8 +266,8 @@ def secrets_are_not_told(target: Target) -> None:
 
 def token_attacks() -> Iterator[Attack]:
     for operation in SCOPED:
-        for stranger in STRANGERS:
-            yield Attack(f"{operation.operation_id} with a token that is {stranger}", knock(operation, stranger))
+        for credentials in UNAUTHENTICATED:
+            yield Attack(f"{operation.operation_id} with a token that is {credentials}", knock(operation, credentials))
         if operation.scope in OTHER_SCOPE:
             yield Attack(f"{operation.operation_id} with a token of another scope", overreach(operation))
     for transport in REFUSALS:
